@@ -1,0 +1,173 @@
+/* bind.c - see bind.h. */
+#include "backend/bind.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/diag.h"
+
+Binding *binding_new(Arena *arena, const Schedule *schedule)
+{
+    Binding *b = ARENA_NEW(arena, Binding);
+    int nodes = schedule->graph->node_count;
+    b->arena = arena;
+    b->schedule = schedule;
+    b->mark = ARENA_ARRAY(arena, int, nodes);
+    b->number = ARENA_ARRAY(arena, int, nodes);
+    b->operand = ARENA_ARRAY(arena, Operand, nodes);
+    return b;
+}
+
+void bind_begin(Binding *b, const Kernel *kernel)
+{
+    b->generation++;
+    b->kernel = kernel;
+    b->count = b->next_number = 0;
+    b->signature = (Text){.arena = b->arena};
+}
+
+void bind_note(Binding *b, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    text_add(&b->signature, text);
+}
+
+Operand bind_operand(Binding *b, int base, uint64_t offset, int64_t pitch)
+{
+    int slot = 0;
+    while (slot < b->count && (b->base[slot] != base || b->record[slot] != offset))
+        slot++;
+    if (slot == b->count) {
+        if (b->count == RECORD_MAX)
+            ice("a kernel has more than %d operands", RECORD_MAX);
+        b->base[slot] = base;
+        b->record[slot] = offset;
+        b->count++;
+    }
+    bind_note(b, "[%d:%d:%lld]", base, slot, (long long)pitch);
+    return (Operand){base, slot, pitch};
+}
+
+Operand bind_buffer(Binding *b, const Buffer *buffer)
+{
+    return bind_operand(b, LRT_BASE_ARENA, (uint64_t)buffer->offset, buffer->pitch);
+}
+
+static const Node *skip_views(const Node *node)
+{
+    while (node->op == OP_SITE || node->op == OP_RESHAPE)
+        node = node->inputs[0];
+    return node;
+}
+
+Operand bind_rows(Binding *b, const Node *node)
+{
+    int64_t column = 0;
+    for (node = skip_views(node); node->op == OP_SLICE; node = skip_views(node->inputs[0]))
+        column += node->attrs.start;
+    const Buffer *buffer = b->schedule->buffer_of[node->id];
+    if (!buffer)
+        ice("an operand is not in memory: %%%d = %s", node->id, op_info[node->op].text);
+    return bind_operand(b, LRT_BASE_ARENA, (uint64_t)(buffer->offset + column * 4), buffer->pitch);
+}
+
+Operand bind_param(Binding *b, const Param *param)
+{
+    const Stored *stored = &b->schedule->stored[param->index];
+    bind_note(b, "p%d.%d.%lldx%lld", stored->layout, stored->flipped, (long long)stored->rows,
+              (long long)stored->columns);
+    return bind_operand(b, param->trained ? LRT_BASE_PARAMS : LRT_BASE_WEIGHTS, (uint64_t)stored->offset, stored->pitch);
+}
+
+Operand bind_gradient(Binding *b, const Param *param)
+{
+    const Stored *stored = &b->schedule->stored[param->index];
+    bind_note(b, "g%d.%d.%lldx%lld", stored->layout, stored->flipped, (long long)stored->rows,
+              (long long)stored->columns);
+    return bind_operand(b, LRT_BASE_GRADS, (uint64_t)stored->offset, stored->pitch);
+}
+
+bool is_own(const Kernel *kernel, const Node *node)
+{
+    if (kernel->kind == KERNEL_GEMM)
+        return node == kernel->root;
+    for (int i = 0; i < kernel->output_count; i++)
+        if (kernel->outputs[i] == node)
+            return true;
+    return false;
+}
+
+static void note_attributes(Binding *b, const Node *node)
+{
+#define ATTR(id, field, kind, def)                                                                               \
+    if (op_info[node->op].attrs & A_##id)                                                                        \
+        note_##kind(b, node->attrs.field);
+#define note_f64(b, x) bind_note((b), ",%.17g", (double)(x))
+#define note_int(b, x) bind_note((b), ",%lld", (long long)(x))
+#define note_bool(b, x) bind_note((b), ",%d", (int)(x))
+#define note_dims(b, x) bind_note((b), ",%d", (x).count)
+#define note_text(b, x) bind_note((b), ",%s", (x) ? (x) : "")
+#include "ir/attrs.def"
+}
+
+/* Stops at what is in memory already; a table looked up is an operand too. */
+void bind_expression(Binding *b, const Node *node)
+{
+    node = skip_views(node);
+    if (b->mark[node->id] == b->generation) {
+        bind_note(b, "%%%d", b->number[node->id]);
+        return;
+    }
+    b->mark[node->id] = b->generation;
+    b->number[node->id] = b->next_number++;
+    bind_note(b, "(%s", op_info[node->op].text);
+    note_attributes(b, node);
+    char width[32];
+    snprintf(width, sizeof width, ":%d.%lld", node->type.rank, (long long)node_columns(node));
+    text_add(&b->signature, width);
+    const Buffer *buffer = b->schedule->buffer_of[node->id];
+    if (buffer && !is_own(b->kernel, node)) {
+        b->operand[node->id] = bind_buffer(b, buffer);
+    } else if (node->op == OP_PARAM) {
+        b->operand[node->id] = bind_param(b, node->param);
+    } else if (node != b->kernel->anchor || b->kernel->kind != KERNEL_GEMM) {
+        if (node != b->kernel->second)
+            for (int i = 0; i < node->input_count; i++)
+                bind_expression(b, node->inputs[i]);
+    }
+    bind_note(b, ")");
+}
+
+/* Angles are computed in double and rounded once. */
+Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
+{
+    int64_t count = frequencies->type.dim[0], padded = (count + LANES - 1) / LANES * LANES;
+    int64_t positions = b->schedule->options.max_length;
+    *pitch = 2 * padded * 4;
+    for (int i = 0; i < b->table_count; i++)
+        if (b->tables[i].count == count && !memcmp(b->tables[i].values, frequencies->data, sizeof(double) * (size_t)count))
+            return bind_operand(b, LRT_BASE_CONST, (uint64_t)b->tables[i].offset, *pitch);
+    struct ConstTable table = {frequencies->data, count, b->const_count * 4};
+    ARENA_PUSH(b->arena, b->tables, b->table_count, b->table_capacity, table);
+    int64_t floats = positions * 2 * padded;
+    float *data = ARENA_ARRAY(b->arena, float, b->const_count + floats);
+    if (b->const_count)
+        memcpy(data, b->const_data, sizeof(float) * (size_t)b->const_count);
+    for (int64_t p = 0; p < positions; p++) {
+        float *row = data + b->const_count + p * 2 * padded;
+        for (int64_t i = 0; i < count; i++) {
+            double angle = (double)p * frequencies->data[i];
+            row[i] = (float)cos(angle);
+            row[padded + i] = (float)sin(angle);
+        }
+    }
+    b->const_data = data;
+    b->const_count += floats;
+    return bind_operand(b, LRT_BASE_CONST, (uint64_t)table.offset, *pitch);
+}

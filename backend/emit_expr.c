@@ -1,0 +1,209 @@
+/* emit_expr.c - see emit_expr.h. */
+#include "backend/emit_expr.h"
+
+#include <string.h>
+
+#include "ir/diag.h"
+
+Expr *expr_new(Arena *arena, Emit *e, Binding *binding)
+{
+    int nodes = binding->schedule->graph->node_count;
+    Expr *x = ARENA_NEW(arena, Expr);
+    x->e = e;
+    x->binding = binding;
+    x->row_value = ARENA_ARRAY(arena, Val, nodes);
+    x->chunk_value = ARENA_ARRAY(arena, Val, nodes);
+    x->row_mark = ARENA_ARRAY(arena, int, nodes);
+    x->chunk_mark = ARENA_ARRAY(arena, int, nodes);
+    return x;
+}
+
+void expr_row(Expr *x, Val row)
+{
+    x->row = row;
+    x->row_generation++;
+    x->chunk_generation++;
+}
+
+void expr_chunk(Expr *x)
+{
+    x->chunk_generation++;
+}
+
+void expr_set_row(Expr *x, const Node *node, Val value)
+{
+    x->row_value[node->id] = value;
+    x->row_mark[node->id] = x->row_generation;
+}
+
+static Val context_row(Expr *x, size_t field)
+{
+    Emit *e = x->e;
+    Val array = context_load(e, emit_param(e, KERNEL_CONTEXT), field, e->t_ptr);
+    Val at = ll_at(e, array, ll_mul(e, x->row, ll_i64(e, 4)));
+    return ll_load(e, e->t_i32, at, 4);
+}
+
+static Val input_value(Expr *x, const Node *node)
+{
+    Emit *e = x->e;
+    const char *name = node->attrs.name;
+    if (node->op == OP_POSITIONS || node->op == OP_ROW)
+        return ll_splat(e, context_row(x, offsetof(LrtContext, positions)));
+    if (!strcmp(name, "tokens"))
+        return ll_splat(e, context_row(x, offsetof(LrtContext, tokens)));
+    if (!strcmp(name, "targets"))
+        return ll_splat(e, context_row(x, offsetof(LrtContext, targets)));
+    if (!strcmp(name, "loss_scale"))
+        return ll_splat(e, CONTEXT_F32(e, emit_param(e, KERNEL_CONTEXT), loss_scale));
+    ice("no kernel knows the input '%s'", name);
+}
+
+/* Row `index` (i64) of what lies at an operand, from `column`. */
+static Val load_columns(Expr *x, Operand operand, Val index, Val column, bool one_column)
+{
+    Emit *e = x->e;
+    Val row = ll_at(e, operand_pointer(e, operand), ll_mul(e, index, ll_i64(e, operand.pitch)));
+    if (one_column)
+        return ll_splat(e, ll_load(e, e->t_f32, row, 4));
+    return ll_load(e, e->t_vec, ll_at(e, row, ll_mul(e, column, ll_i64(e, 4))), 4);
+}
+
+/* 16 elements k = column .. of row `index` of a table that is stored as panels of its transpose: one of each of 16 lines. */
+static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val index, Val column)
+{
+    Emit *e = x->e;
+    Val panel = ll_div(e, index, ll_i64(e, LANES)), lane = ll_rem(e, index, ll_i64(e, LANES));
+    Val at = ll_at(e, operand_pointer(e, operand), ll_mul(e, panel, ll_i64(e, stored->rows * LANES * 4)));
+    at = ll_at(e, at, ll_mul(e, lane, ll_i64(e, 4)));
+    Val value = LLVMGetPoison(e->t_vec);
+    for (int i = 0; i < LANES; i++) {
+        /* Columns past the end read the last one: they are padding. */
+        Val k = ll_min(e, ll_add(e, column, ll_i64(e, i)), ll_i64(e, stored->rows - 1));
+        Val element = ll_load(e, e->t_f32, ll_at(e, at, ll_mul(e, k, ll_i64(e, LANES * 4))), 4);
+        value = LLVMBuildInsertElement(e->builder, value, element, ll_i32(e, i), "");
+    }
+    return value;
+}
+
+static Val lookup(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *table = node->inputs[0];
+    Val index = LLVMBuildExtractElement(e->builder, expr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
+    index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
+    if (table->op != OP_PARAM)
+        ice("lookup in something that is not a parameter");
+    const Stored *stored = &x->binding->schedule->stored[table->param->index];
+    Operand operand = x->binding->operand[table->id];
+    if (stored->layout == STORED_ROWS)
+        return load_columns(x, operand, index, column, node_columns(node) == 1);
+    if (!stored->flipped)
+        ice("lookup in the rows of panels");
+    return lookup_panels(x, operand, stored, index, column);
+}
+
+static Val vector_param(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Stored *stored = &x->binding->schedule->stored[node->param->index];
+    Val at = operand_pointer(e, x->binding->operand[node->id]);
+    if (stored->layout != STORED_VECTOR)
+        ice("matrix '%s' used element by element", node->param->name);
+    if (stored->columns == 1)
+        return ll_splat(e, ll_load(e, e->t_f32, at, 4));
+    return ll_load(e, e->t_vec, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+}
+
+static Val compute(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Kernel *kernel = x->binding->kernel;
+    const Buffer *buffer = x->binding->schedule->buffer_of[node->id];
+    if (buffer && !is_own(kernel, node))
+        return load_columns(x, x->binding->operand[node->id], x->row, column, buffer->columns == 1);
+    if (op_info[node->op].class == OC_MAP) {
+        Val inputs[4];
+        if (node->op == OP_ADD && x->absent) {
+            if (node->inputs[0] == x->absent)
+                return expr_value(x, node->inputs[1], column);
+            if (node->inputs[1] == x->absent)
+                return expr_value(x, node->inputs[0], column);
+        }
+        for (int i = 0; i < node->input_count; i++)
+            inputs[i] = expr_value(x, node->inputs[i], column);
+        return emit_map(x, node, inputs, column);
+    }
+    switch (node->op) {
+    case OP_CONST:
+        return ll_vec(e, node->attrs.value);
+    case OP_COL:
+        return ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, column, e->t_i32, "")), ll_lanes(e));
+    case OP_INPUT:
+    case OP_ROW:
+    case OP_POSITIONS:
+        return input_value(x, node);
+    case OP_PARAM:
+        return vector_param(x, node, column);
+    case OP_BROADCAST:
+        return expr_value(x, node->inputs[0], column);
+    case OP_SLICE:
+        return expr_value(x, node->inputs[0], ll_add(e, column, ll_i64(e, node->attrs.start)));
+    case OP_GATHER:
+        return lookup(x, node, column);
+    case OP_SELECT_ROWS: {
+        Val index = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, rows)), e->t_i64, "");
+        return load_columns(x, x->binding->operand[node->inputs[0]->id], index, column, false);
+    }
+    default:
+        ice("'%s' cannot be computed in place", op_info[node->op].text);
+    }
+}
+
+static const Node *skip_views(const Node *node)
+{
+    while (node->op == OP_SITE || node->op == OP_RESHAPE)
+        node = node->inputs[0];
+    return node;
+}
+
+Val expr_value(Expr *x, const Node *node, Val column)
+{
+    node = skip_views(node);
+    if (node == x->accumulator)
+        return x->accumulated;
+    if (x->row_mark[node->id] == x->row_generation)
+        return x->row_value[node->id];
+    if (x->chunk_mark[node->id] == x->chunk_generation)
+        return x->chunk_value[node->id];
+    Val value = compute(x, node, column);
+    /* Below a slice the columns are others: only values of this node's own columns are kept. */
+    if (node->op != OP_SLICE) {
+        x->chunk_value[node->id] = value;
+        x->chunk_mark[node->id] = x->chunk_generation;
+    }
+    return value;
+}
+
+static bool has_columns(const Node *node)
+{
+    if (node->type.rank == 0)
+        return false;
+    return node_row_dim(node) ? node_columns(node) > 1 : node->type.dim[node->type.rank - 1] != 1;
+}
+
+void expr_hoist(Expr *x, const Node *node)
+{
+    node = skip_views(node);
+    if (node == x->accumulator || node == x->absent || x->row_mark[node->id] == x->row_generation)
+        return;
+    if (!has_columns(node)) {
+        Val value = expr_value(x, node, ll_i64(x->e, 0));
+        expr_set_row(x, node, value);
+        return;
+    }
+    if (x->binding->schedule->buffer_of[node->id] && !is_own(x->binding->kernel, node))
+        return;
+    for (int i = 0; i < node->input_count; i++)
+        expr_hoist(x, node->inputs[i]);
+}

@@ -1,0 +1,456 @@
+/* emit_gemm.c - the driver of C = A W (+ U L): tasks, panels, strips of rows.
+ *
+ *   task       a block of rows x a group of panels
+ *   panel step one main tile's panels: as stored, or produced into scratch
+ *   strip      the tile's rows: A strip x panels -> tile in scratch (+ U strip x L panels) ->
+ * epilogue
+ *
+ * Up to 4 rows (decoding) go through tiles of so many rows that are wider instead: one pass
+ * over the weights with enough independent chains, in the form in which they are stored.
+ *
+ * A thread's scratch: the tile | produced panels of W | produced panels of L. */
+#include "backend/emit_gemm.h"
+
+#include <assert.h>
+
+#include "backend/emit_panel.h"
+#include "backend/emit_tile.h"
+
+enum {
+    FEW_ROWS = 4,
+    SPLIT_ROWS = 64, /* from this many rows on tasks are blocks of rows, too */
+    TASKS_WANTED =
+        32, /* of a large product: enough for the threads of one machine to end together */
+    TASKS_FEW = 96,        /* of a product with few rows */
+    GROUP_BYTES = 1 << 17, /* of weights that are worth a task */
+    PRODUCED_ROWS = 128,   /* rows that pay for producing a panel */
+    SHARED_BYTES =
+        8
+        << 20, /* of an operand that stays in the third-level cache while the other passes by */
+};
+
+/* --- what does not depend on the number of rows
+ * ------------------------------------------------- */
+
+static int64_t count_panels(const GemmSpec *spec)
+{
+    return (spec->n + LANES - 1) / LANES;
+}
+
+static PanelSource source_of_w(const GemmSpec *spec)
+{
+    return (PanelSource){spec->store, spec->transposed, spec->k, spec->n};
+}
+
+static PanelSource source_of_l(const GemmSpec *spec)
+{
+    return (PanelSource){LRT_STORE_F32, spec->l_transposed, spec->rank, spec->n};
+}
+
+static bool is_produced(const GemmSpec *spec)
+{
+    PanelSource w = source_of_w(spec), l = source_of_l(spec);
+    return !panel_as_stored(&w) || (spec->rank && !panel_as_stored(&l));
+}
+
+/* Whether few rows can read the panels as they are stored. */
+static bool can_stream(const GemmSpec *spec)
+{
+    return !spec->transposed && !(spec->rank && spec->l_transposed);
+}
+
+int64_t gemm_scratch_bytes(const GemmSpec *spec)
+{
+    PanelSource w = source_of_w(spec), l = source_of_l(spec);
+    int64_t bytes = TILE_BYTES, panels = 1;
+    for (int tier = 0; tier < TARGET_COUNT; tier++)
+        if (tile_panels(&targets[tier]) > panels)
+            panels = tile_panels(&targets[tier]);
+    if (!panel_as_stored(&w))
+        bytes += panels * spec->k * PANEL_ROW;
+    if (spec->rank && !panel_as_stored(&l))
+        bytes += panels * spec->rank * PANEL_ROW;
+    return bytes;
+}
+
+/* --- tasks
+ * -------------------------------------------------------------------------------------- */
+
+typedef struct Split {
+    Val rows_each, panels_each; /* of a task */
+    Val row_tasks, panel_tasks;
+} Split;
+
+static int64_t round_up(int64_t value, int64_t to)
+{
+    return (value + to - 1) / to * to;
+}
+
+/* Panels of a task when there are few rows: whole tiles of the streaming kernels. */
+static int64_t few_panels_each(const GemmSpec *spec)
+{
+    int64_t by_bytes = GROUP_BYTES / panel_bytes(spec->store, spec->k);
+    int64_t by_tasks = (count_panels(spec) + TASKS_FEW - 1) / TASKS_FEW;
+    return round_up(by_bytes > by_tasks ? by_bytes : by_tasks, TILE_PANELS);
+}
+
+/* As stored: a block of A stays in the second-level cache while the task's panels pass by, and
+ * those in the third-level cache while the blocks of A take turns.  Produced: a panel stays in
+ * the second-level cache while the task's rows pass by, and those in the third-level cache
+ * while the panels take turns.  Rows are split further when there are too few panels for many
+ * threads. */
+static Split split_product(Emit *e, const GemmSpec *spec, Val rows)
+{
+    bool produced = is_produced(spec);
+    int64_t mr = e->target->mr, panels = count_panels(spec), step = tile_panels(e->target);
+    int64_t block = (produced ? SHARED_BYTES : (int64_t)e->target->block_kb * 1024) /
+                    spec->a.pitch / mr * mr;
+    int64_t least_rows = produced ? PRODUCED_ROWS : 4 * mr;
+    int64_t most_groups = produced ? (panels + step - 1) / step : (panels + 7) / 8;
+    int64_t least_groups = 1 + (panels * panel_bytes(spec->store, spec->k) - 1) / SHARED_BYTES;
+    least_groups = least_groups < most_groups ? least_groups : most_groups;
+
+    Val one = ll_i64(e, 1);
+    Val wanted = ll_min(e, ll_i64(e, (TASKS_WANTED + most_groups - 1) / most_groups),
+                        ll_div(e, rows, ll_i64(e, least_rows)));
+    Val blocks = ll_max(
+        e, ll_max(e, wanted, ll_ceil_div(e, rows, ll_i64(e, block < mr ? mr : block))), one);
+    Val strips = ll_ceil_div(e, ll_ceil_div(e, rows, blocks), ll_i64(e, mr));
+    Val rows_each = ll_mul(e, ll_max(e, strips, one), ll_i64(e, mr));
+    blocks = ll_max(e, ll_ceil_div(e, rows, rows_each), one);
+    Val groups =
+        ll_min(e, ll_i64(e, most_groups), ll_ceil_div(e, ll_i64(e, TASKS_WANTED), blocks));
+    groups = ll_max(e, groups, ll_i64(e, least_groups));
+    Val steps = ll_ceil_div(e, ll_ceil_div(e, ll_i64(e, panels), groups), ll_i64(e, step));
+    Val panels_each = ll_mul(e, steps, ll_i64(e, step));
+
+    Val split = LLVMBuildICmp(e->builder, LLVMIntSGE, rows, ll_i64(e, SPLIT_ROWS), "");
+    Split s;
+    s.rows_each = ll_select(e, split, rows_each, ll_max(e, rows, one));
+    s.panels_each = ll_select(e, split, panels_each, ll_i64(e, few_panels_each(spec)));
+    s.row_tasks = ll_select(e, split, blocks, one);
+    s.panel_tasks = ll_ceil_div(e, ll_i64(e, panels), s.panels_each);
+    return s;
+}
+
+Val emit_gemm_tasks(Emit *e, const GemmSpec *spec, Val rows)
+{
+    Split split = split_product(e, spec, rows);
+    return ll_mul(e, split.row_tasks, split.panel_tasks);
+}
+
+/* --- epilogue
+ * ----------------------------------------------------------------------------------- */
+
+/* void (context, record, task, scratch, row, rows, panel, panels): hands the tile to the
+ * caller's epilogue.  A function, so that its code exists once. */
+enum { FINISH_ROW = 4, FINISH_ROWS, FINISH_PANEL, FINISH_PANELS, FINISH_PARAMS };
+
+static LLVMTypeRef finish_type(Emit *e, LLVMTypeRef params[FINISH_PARAMS])
+{
+    LLVMTypeRef types[FINISH_PARAMS] = {e->t_ptr, e->t_ptr, e->t_i64, e->t_ptr,
+                                        e->t_i64, e->t_i64, e->t_i64, e->t_i64};
+    for (int i = 0; i < FINISH_PARAMS; i++)
+        params[i] = types[i];
+    return LLVMFunctionType(e->t_void, params, FINISH_PARAMS, 0);
+}
+
+static Val emit_finish(Emit *e, const GemmSpec *spec)
+{
+    LLVMTypeRef params[FINISH_PARAMS];
+    finish_type(e, params);
+    EmitState state = emit_save(e);
+    const char *name = arena_format(e->arena, "%s.finish", spec->name);
+    Val function = emit_function(e, name, e->t_void, params, FINISH_PARAMS, true);
+    Val tile = emit_param(e, KERNEL_SCRATCH), zero = ll_i64(e, 0), one = ll_i64(e, 1);
+    Loop rows = loop_begin(e, zero, emit_param(e, FINISH_ROWS), one, NULL, 0, true);
+    Val row = ll_add(e, emit_param(e, FINISH_ROW), rows.index);
+    Val tile_row = ll_at(e, tile, ll_mul(e, rows.index, ll_i64(e, TILE_PITCH)));
+    Loop panels = loop_begin(e, zero, emit_param(e, FINISH_PANELS), one, NULL, 0, true);
+    Val column =
+        ll_mul(e, ll_add(e, emit_param(e, FINISH_PANEL), panels.index), ll_i64(e, LANES));
+    Val from = ll_at(e, tile_row, ll_mul(e, panels.index, ll_i64(e, PANEL_ROW)));
+    spec->epilogue(e, spec->user, ll_load(e, e->t_vec, from, 64), row, column);
+    loop_end(e, &panels, NULL, NULL);
+    loop_end(e, &rows, NULL, NULL);
+    emit_return(e);
+    emit_restore(e, state);
+    return function;
+}
+
+/* --- tiles
+ * -------------------------------------------------------------------------------------- */
+
+typedef struct Driver {
+    Emit *e;
+    const GemmSpec *spec;
+    Val finish;
+    Val tile;       /* in scratch */
+    Val a, w, u, l; /* operands */
+    Split split;
+    Val first_row, end_row, first_panel, end_panel; /* of this task */
+} Driver;
+
+/* What a strip of rows is multiplied with. */
+typedef struct PanelStep {
+    Val w, l;    /* first panel of each */
+    Val panel;   /* its number */
+    Val panels;  /* how many there are: `full`, or 1 at the end of the product */
+    Val is_full; /* i1; NULL: always */
+    int full;
+    int store;
+} PanelStep;
+
+/* What a strip prefetches into the second-level cache: so many lines every TILE_UNROLL steps.
+ */
+typedef struct Ahead {
+    Val from;
+    int lines;
+} Ahead;
+
+static Val tile_function(Driver *d, const PanelStep *step, Tile tile)
+{
+    tile.panels = step->full;
+    Val function = emit_tile(d->e, &tile);
+    if (!step->is_full)
+        return function;
+    tile.panels = 1;
+    return ll_select(d->e, step->is_full, function, emit_tile(d->e, &tile));
+}
+
+/* Rows row .. row + rows - 1 (a constant) of the result. */
+static void emit_strip(Driver *d, const PanelStep *step, Val row, int rows, Ahead ahead)
+{
+    Emit *e = d->e;
+    const GemmSpec *spec = d->spec;
+    Tile tile = {.k = spec->k, .pitch = spec->a.pitch, .store = step->store, .rows = rows};
+    tile.ahead = ahead.lines;
+    Val a = ll_at(e, d->a, ll_mul(e, row, ll_i64(e, spec->a.pitch)));
+    emit_tile_call(e, tile_function(d, step, tile), a, step->w, d->tile,
+                   ahead.lines ? ahead.from : step->w);
+    if (spec->rank) {
+        Tile second = {
+            .k = spec->rank, .pitch = spec->u.pitch, .rows = rows, .accumulate = true};
+        Val u = ll_at(e, d->u, ll_mul(e, row, ll_i64(e, spec->u.pitch)));
+        emit_tile_call(e, tile_function(d, step, second), u, step->l, d->tile, step->l);
+    }
+    LLVMTypeRef params[FINISH_PARAMS];
+    LLVMTypeRef type = finish_type(e, params);
+    Val args[FINISH_PARAMS];
+    for (int i = 0; i < FINISH_ROW; i++)
+        args[i] = emit_param(e, i);
+    args[FINISH_ROW] = row;
+    args[FINISH_ROWS] = ll_i64(e, rows);
+    args[FINISH_PANEL] = step->panel;
+    args[FINISH_PANELS] = step->panels;
+    LLVMBuildCall2(e->builder, type, d->finish, args, FINISH_PARAMS, "");
+}
+
+/* The rows that do not fill a strip, as at most one strip of each power of two. */
+static void emit_rest(Driver *d, const PanelStep *step, Val row)
+{
+    Emit *e = d->e;
+    Val rest = ll_sub(e, d->end_row, row);
+    int largest = 1;
+    while (2 * largest < e->target->mr)
+        largest *= 2;
+    for (int rows = largest; rows; rows /= 2) {
+        Val bit = LLVMBuildAnd(e->builder, rest, ll_i64(e, rows), "");
+        If branch = if_begin(e, LLVMBuildICmp(e->builder, LLVMIntNE, bit, ll_i64(e, 0), ""));
+        /* Strips before this one are the larger powers in `rest`. */
+        Val before = LLVMBuildAnd(e->builder, rest, ll_i64(e, -2 * (int64_t)rows), "");
+        emit_strip(d, step, ll_add(e, row, before), rows, (Ahead){NULL, 0});
+        if_end(e, &branch);
+    }
+}
+
+/* --- panels
+ * ------------------------------------------------------------------------------------- */
+
+/* The `full` panels from number `panel` on, as they are stored. */
+static PanelStep whole_step(Driver *d, Val panel, int full)
+{
+    Emit *e = d->e;
+    const GemmSpec *spec = d->spec;
+    PanelStep step = {
+        .panel = panel, .full = full, .store = spec->store, .panels = ll_i64(e, full)};
+    step.w = ll_at(e, d->w, ll_mul(e, panel, ll_i64(e, panel_bytes(spec->store, spec->k))));
+    if (spec->rank)
+        step.l = ll_at(e, d->l, ll_mul(e, panel, ll_i64(e, spec->rank * PANEL_ROW)));
+    return step;
+}
+
+/* The same, or a single panel if the task has no more. */
+static PanelStep step_at(Driver *d, Val panel, int full)
+{
+    Emit *e = d->e;
+    PanelStep step = whole_step(d, panel, full);
+    assert(full <= 2);
+    if (count_panels(d->spec) % full) {
+        Val left = ll_sub(e, d->end_panel, panel);
+        step.is_full = LLVMBuildICmp(e->builder, LLVMIntSGE, left, step.panels, "");
+        step.panels = ll_select(e, step.is_full, step.panels, ll_i64(e, 1));
+    }
+    return step;
+}
+
+/* Writes the step's panels to `to`. */
+static void produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored,
+                    Val to)
+{
+    Emit *e = d->e;
+    Loop loop = loop_begin(e, ll_i64(e, 0), step->panels, ll_i64(e, 1), NULL, 0, true);
+    Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, source->k * PANEL_ROW)));
+    emit_panel_call(e, emit_panel(e, source), stored, ll_add(e, step->panel, loop.index), out);
+    loop_end(e, &loop, NULL, NULL);
+}
+
+static void produce_panels(Driver *d, PanelStep *step)
+{
+    PanelSource w = source_of_w(d->spec), l = source_of_l(d->spec);
+    Val to = ll_at_const(d->e, d->tile, TILE_BYTES);
+    if (!panel_as_stored(&w)) {
+        produce(d, step, &w, d->w, to);
+        step->w = to;
+        step->store = LRT_STORE_F32;
+        to = ll_at_const(d->e, to, step->full * d->spec->k * PANEL_ROW);
+    }
+    if (d->spec->rank && !panel_as_stored(&l)) {
+        produce(d, step, &l, d->l, to);
+        step->l = to;
+    }
+}
+
+/* As stored: the next panels, each strip its part of them, in order.  Produced: the rows of the
+ * next strip. */
+static Ahead prefetch_from(Driver *d, const PanelStep *step, Val strip, Val row)
+{
+    Emit *e = d->e;
+    const GemmSpec *spec = d->spec;
+    int64_t rounds = spec->k / TILE_UNROLL, mr = e->target->mr;
+    if (!rounds)
+        return (Ahead){NULL, 0};
+    if (is_produced(spec)) {
+        int64_t bytes = mr * spec->a.pitch;
+        Val next = ll_mul(e, ll_add(e, row, ll_i64(e, mr)), ll_i64(e, spec->a.pitch));
+        return (Ahead){ll_at(e, d->a, next), (int)((bytes / 64 + rounds - 1) / rounds)};
+    }
+    int64_t part = rounds * 64, bytes = step->full * spec->k * PANEL_ROW;
+    Val needed =
+        LLVMBuildICmp(e->builder, LLVMIntSLT, strip, ll_i64(e, (bytes + part - 1) / part), "");
+    Val next = ll_at(e, ll_at_const(e, step->w, bytes), ll_mul(e, strip, ll_i64(e, part)));
+    return (Ahead){ll_select(e, needed, next, step->w), 1};
+}
+
+static void emit_panels(Driver *d)
+{
+    Emit *e = d->e;
+    int mr = e->target->mr, full = tile_panels(e->target);
+    Val rows = ll_sub(e, d->end_row, d->first_row);
+    Val strips = ll_div(e, rows, ll_i64(e, mr));
+    Loop panels = loop_begin(e, d->first_panel, d->end_panel, ll_i64(e, full), NULL, 0, false);
+    PanelStep step = step_at(d, panels.index, full);
+    produce_panels(d, &step);
+    Loop loop = loop_begin(e, ll_i64(e, 0), strips, ll_i64(e, 1), NULL, 0, false);
+    Val row = ll_add(e, d->first_row, ll_mul(e, loop.index, ll_i64(e, mr)));
+    emit_strip(d, &step, row, mr, prefetch_from(d, &step, loop.index, row));
+    loop_end(e, &loop, NULL, NULL);
+    emit_rest(d, &step, ll_add(e, d->first_row, ll_mul(e, strips, ll_i64(e, mr))));
+    loop_end(e, &panels, NULL, NULL);
+}
+
+/* Less than a strip of rows, which would not pay for producing panels: as stored, whatever
+ * their form. */
+static void emit_short(Driver *d)
+{
+    Emit *e = d->e;
+    int full = tile_panels(e->target);
+    Loop panels = loop_begin(e, d->first_panel, d->end_panel, ll_i64(e, full), NULL, 0, false);
+    PanelStep step = step_at(d, panels.index, full);
+    emit_rest(d, &step, d->first_row);
+    loop_end(e, &panels, NULL, NULL);
+}
+
+/* Few rows: one pass over the weights, whole tiles, then single panels. */
+static void emit_stream(Driver *d, int rows)
+{
+    Emit *e = d->e;
+    int full = tile_panels_few(e->target, rows);
+    int64_t panels = count_panels(d->spec);
+    Val whole = ll_sub(e, d->end_panel,
+                       ll_rem(e, ll_sub(e, d->end_panel, d->first_panel), ll_i64(e, full)));
+    for (int part = 0; part < 2; part++) {
+        int width = part ? 1 : full;
+        if (part ? panels % full == 0 : panels < full)
+            continue;
+        Loop loop = loop_begin(e, part ? whole : d->first_panel, part ? d->end_panel : whole,
+                               ll_i64(e, width), NULL, 0, false);
+        PanelStep step = whole_step(d, loop.index, width);
+        emit_strip(d, &step, ll_i64(e, 0), rows, (Ahead){NULL, 0});
+        loop_end(e, &loop, NULL, NULL);
+    }
+}
+
+/* --- kernel
+ * ------------------------------------------------------------------------------------- */
+
+static void begin_task(Driver *d, Val rows)
+{
+    Emit *e = d->e;
+    Val task = emit_param(e, KERNEL_TASK);
+    d->split = split_product(e, d->spec, rows);
+    /* What the other tasks at this time share changes slowest: panels as stored, rows of
+     * produced ones. */
+    bool produced = is_produced(d->spec);
+    Val inner = produced ? d->split.panel_tasks : d->split.row_tasks;
+    Val fast = ll_rem(e, task, inner), slow = ll_div(e, task, inner);
+    Val block = produced ? slow : fast, group = produced ? fast : slow;
+    d->first_row = ll_mul(e, block, d->split.rows_each);
+    d->end_row = ll_min(e, ll_add(e, d->first_row, d->split.rows_each), rows);
+    d->first_panel = ll_mul(e, group, d->split.panels_each);
+    d->end_panel = ll_min(e, ll_add(e, d->first_panel, d->split.panels_each),
+                          ll_i64(e, count_panels(d->spec)));
+    d->tile = emit_param(e, KERNEL_SCRATCH);
+    d->a = operand_pointer(e, d->spec->a);
+    d->w = operand_pointer(e, d->spec->w);
+    if (d->spec->rank) {
+        d->u = operand_pointer(e, d->spec->u);
+        d->l = operand_pointer(e, d->spec->l);
+    }
+}
+
+Val emit_gemm(Emit *e, const GemmSpec *spec)
+{
+    Driver d = {.e = e, .spec = spec};
+    d.finish = emit_finish(e, spec);
+    Val function = emit_kernel(e, spec->name);
+    Val context = emit_param(e, KERNEL_CONTEXT);
+    Val rows = spec->rows == ROWS_ASKED ? CONTEXT_I64(e, context, n_rows)
+                                        : CONTEXT_I64(e, context, n_tokens);
+    begin_task(&d, rows);
+    /* Rows up to which the kernel does something else than for many. */
+    int64_t few = can_stream(spec) ? FEW_ROWS : 0;
+    int64_t small = few && spec->store != LRT_STORE_F32 ? e->target->mr - 1 : few;
+    for (int64_t count = 1; count <= few && count <= spec->max_rows; count++) {
+        If branch =
+            if_begin(e, LLVMBuildICmp(e->builder, LLVMIntEQ, rows, ll_i64(e, count), ""));
+        emit_stream(&d, (int)count);
+        if_end(e, &branch);
+    }
+    if (small > few && spec->max_rows > few) {
+        Val more = LLVMBuildICmp(e->builder, LLVMIntSGT, rows, ll_i64(e, few), "");
+        Val less = LLVMBuildICmp(e->builder, LLVMIntSLE, rows, ll_i64(e, small), "");
+        If branch = if_begin(e, LLVMBuildAnd(e->builder, more, less, ""));
+        emit_short(&d);
+        if_end(e, &branch);
+    }
+    small = small < few ? few : small;
+    if (spec->max_rows > small) {
+        If branch =
+            if_begin(e, LLVMBuildICmp(e->builder, LLVMIntSGT, rows, ll_i64(e, small), ""));
+        emit_panels(&d);
+        if_end(e, &branch);
+    }
+    emit_return(e);
+    return function;
+}

@@ -1,0 +1,288 @@
+/* emit_kernels.c - from kernels of the schedule to the emitters of products, attention and the loss. */
+#include "backend/emit_attention.h"
+#include "backend/emit_gemm.h"
+#include "backend/emit_rows.h"
+#include "ir/diag.h"
+
+int64_t cache_offset(const Schedule *schedule, int64_t slot, int which);
+
+/* --- products ------------------------------------------------------------------------------------------------------- */
+
+typedef struct Product {
+    GemmSpec spec;
+    Expr *x;
+    const Node *root;
+    Operand out;
+} Product;
+
+/* Whether a product with `node`'s operands reads the stored matrix transposed. */
+static bool reads_transposed(const Schedule *s, const Node *node)
+{
+    return node->attrs.tb != s->stored[node->inputs[1]->param->index].flipped;
+}
+
+static void describe_product(Binding *b, const Kernel *kernel, Product *product)
+{
+    const Schedule *s = b->schedule;
+    const Node *node = kernel->anchor, *second = kernel->second;
+    GemmSpec *spec = &product->spec;
+    spec->rows = kernel->row_dim == DIM_R ? ROWS_ASKED : ROWS_TOKENS;
+    spec->max_rows = kernel->row_dim == DIM_R ? s->options.max_rows : s->options.max_tokens;
+    spec->k = node_columns(node->inputs[0]);
+    spec->n = node_columns(node);
+    spec->transposed = reads_transposed(s, node);
+    spec->store = s->stored[node->inputs[1]->param->index].store;
+    bind_note(b, "gemm %d %lldx%lld %d %d", spec->rows, (long long)spec->k, (long long)spec->n, spec->transposed,
+              spec->store);
+    spec->a = bind_rows(b, node->inputs[0]);
+    spec->w = bind_param(b, node->inputs[1]->param);
+    if (second) {
+        spec->rank = node_columns(second->inputs[0]);
+        spec->l_transposed = reads_transposed(s, second);
+        bind_note(b, "+%lld %d", (long long)spec->rank, spec->l_transposed);
+        spec->u = bind_rows(b, second->inputs[0]);
+        spec->l = bind_param(b, second->inputs[1]->param);
+    }
+    product->root = kernel->root;
+    product->out = bind_buffer(b, s->buffer_of[kernel->root->id]);
+    if (kernel->root != node)
+        bind_expression(b, kernel->root);
+}
+
+static void bind_gemm(Binding *b, const Kernel *kernel)
+{
+    Product product = {0};
+    describe_product(b, kernel, &product);
+}
+
+static void finish_tile(Emit *e, void *user, Val accumulated, Val row, Val column)
+{
+    Product *product = user;
+    Expr *x = product->x;
+    expr_row(x, row);
+    x->accumulated = accumulated;
+    Val value = expr_value(x, product->root, column);
+    Val at = ll_at(e, operand_pointer(e, product->out), ll_mul(e, row, ll_i64(e, product->out.pitch)));
+    ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+}
+
+static void emit_gemm_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
+{
+    Product product = {.x = expr_new(e->arena, e, b)};
+    describe_product(b, kernel, &product);
+    product.x->accumulator = kernel->anchor;
+    product.x->absent = kernel->second;
+    product.spec.name = name;
+    product.spec.epilogue = finish_tile;
+    product.spec.user = &product;
+    parts[0] = emit_gemm(e, &product.spec);
+}
+
+static Val gemm_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
+{
+    (void)part, (void)context;
+    Product product = {0};
+    describe_product(b, kernel, &product);
+    return emit_gemm_tasks(e, &product.spec, rows);
+}
+
+static int64_t gemm_scratch(Binding *b, const Kernel *kernel)
+{
+    Product product = {0};
+    describe_product(b, kernel, &product);
+    return gemm_scratch_bytes(&product.spec);
+}
+
+const KernelCode code_gemm = {bind_gemm, emit_gemm_kernel, gemm_tasks, gemm_scratch};
+
+/* --- gradients of matrices --------------------------------------------------------------------------------------------- */
+
+/* The gradient of a stored transpose is the product with its operands exchanged. */
+static GemmTnSpec describe_gradient(Binding *b, const Kernel *kernel)
+{
+    const Stored *stored = &b->schedule->stored[kernel->gradient->index];
+    const Node *left = kernel->anchor->inputs[stored->flipped ? 1 : 0];
+    const Node *right = kernel->anchor->inputs[stored->flipped ? 0 : 1];
+    GemmTnSpec spec = {
+        .rows = kernel->row_dim == DIM_R ? ROWS_ASKED : ROWS_TOKENS,
+        .max_rows = b->schedule->options.max_tokens,
+        .k = node_columns(left),
+        .n = node_columns(right),
+    };
+    if (stored->layout != STORED_PANELS)
+        ice("gradient of '%s': not stored as panels", kernel->gradient->name);
+    bind_note(b, "gemm_tn %lldx%lld", (long long)spec.k, (long long)spec.n);
+    spec.a = bind_rows(b, left);
+    spec.b = bind_rows(b, right);
+    spec.g = bind_gradient(b, kernel->gradient);
+    return spec;
+}
+
+static void bind_gemm_tn(Binding *b, const Kernel *kernel)
+{
+    describe_gradient(b, kernel);
+}
+
+static void emit_gemm_tn_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
+{
+    GemmTnSpec spec = describe_gradient(b, kernel);
+    spec.name = name;
+    parts[0] = emit_gemm_tn(e, &spec);
+}
+
+static Val gemm_tn_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
+{
+    (void)part, (void)context;
+    GemmTnSpec spec = describe_gradient(b, kernel);
+    return emit_gemm_tn_tasks(e, &spec, rows);
+}
+
+static int64_t gemm_tn_scratch(Binding *b, const Kernel *kernel)
+{
+    GemmTnSpec spec = describe_gradient(b, kernel);
+    return gemm_tn_scratch_bytes(&spec);
+}
+
+const KernelCode code_gemm_tn = {bind_gemm_tn, emit_gemm_tn_kernel, gemm_tn_tasks, gemm_tn_scratch};
+
+/* --- attention --------------------------------------------------------------------------------------------------------- */
+
+static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
+{
+    const Schedule *s = b->schedule;
+    const Node *node = kernel->anchor;
+    const Attrs *attrs = &node->attrs;
+    AttentionSpec spec = {
+        .heads = attrs->heads,
+        .kv_heads = attrs->kv_heads,
+        .head_dim = attrs->head_dim,
+        .scale = attrs->scale,
+        .causal = attrs->causal,
+        .window = attrs->window,
+        .max_tokens = s->options.max_tokens,
+        .max_keys = s->options.max_length,
+    };
+    bind_note(b, "%s %lld %lld %lld %.17g %d %lld", op_info[node->op].text, (long long)spec.heads,
+              (long long)spec.kv_heads, (long long)spec.head_dim, spec.scale, spec.causal, (long long)spec.window);
+    spec.q = bind_rows(b, node->inputs[0]);
+    if (attrs->cache >= 0) {
+        spec.k = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 0), s->cache_pitch);
+        spec.v = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 1), s->cache_pitch);
+    } else {
+        spec.k = bind_rows(b, node->inputs[1]);
+        spec.v = bind_rows(b, node->inputs[2]);
+    }
+    if (kernel->kind == KERNEL_ATTENTION) {
+        spec.o = bind_buffer(b, kernel->results[0]);
+        spec.lse = bind_buffer(b, kernel->results[1]);
+        return spec;
+    }
+    spec.o = bind_rows(b, node->inputs[3]);
+    spec.lse = bind_rows(b, node->inputs[4]);
+    spec.d_o = bind_rows(b, node->inputs[5]);
+    spec.d_q = bind_buffer(b, kernel->results[0]);
+    spec.d_k = bind_buffer(b, kernel->results[1]);
+    spec.d_v = bind_buffer(b, kernel->results[2]);
+    spec.work = bind_buffer(b, kernel->work);
+    return spec;
+}
+
+static void bind_attention(Binding *b, const Kernel *kernel)
+{
+    describe_attention(b, kernel);
+}
+
+static void emit_attention_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
+{
+    AttentionSpec spec = describe_attention(b, kernel);
+    spec.name = name;
+    parts[0] = emit_attention(e, &spec);
+}
+
+static Val attention_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
+{
+    (void)part, (void)rows;
+    AttentionSpec spec = describe_attention(b, kernel);
+    return emit_attention_tasks(e, &spec, context);
+}
+
+static int64_t attention_scratch(Binding *b, const Kernel *kernel)
+{
+    AttentionSpec spec = describe_attention(b, kernel);
+    return attention_scratch_bytes(&spec);
+}
+
+const KernelCode code_attention = {bind_attention, emit_attention_kernel, attention_tasks, attention_scratch};
+
+static int64_t attention_grad_scratch(Binding *b, const Kernel *kernel)
+{
+    AttentionSpec spec = describe_attention(b, kernel);
+    return attention_grad_scratch_bytes(&spec);
+}
+
+static void emit_attention_grad_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
+{
+    AttentionSpec spec = describe_attention(b, kernel);
+    spec.name = name;
+    emit_attention_grad(e, &spec, parts);
+}
+
+static Val attention_grad_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
+{
+    (void)rows;
+    AttentionSpec spec = describe_attention(b, kernel);
+    return emit_attention_grad_tasks(e, &spec, context, part);
+}
+
+const KernelCode code_attention_grad = {bind_attention, emit_attention_grad_kernel, attention_grad_tasks,
+                                        attention_grad_scratch};
+
+/* --- loss over the vocabulary --------------------------------------------------------------------------------------------- */
+
+static CrossEntropySpec describe_loss(Binding *b, const Kernel *kernel)
+{
+    const Node *node = kernel->anchor;
+    const Stored *stored = &b->schedule->stored[node->inputs[1]->param->index];
+    if (node->attrs.tb != stored->flipped)
+        ice("the head's panels are stored the other way round");
+    CrossEntropySpec spec = {
+        .k = stored->rows,
+        .vocabulary = stored->columns,
+        .max_rows = b->schedule->options.max_tokens,
+        .store = stored->store,
+    };
+    bind_note(b, "cross_entropy %lldx%lld %d", (long long)spec.k, (long long)spec.vocabulary, spec.store);
+    spec.x = bind_rows(b, node->inputs[0]);
+    spec.w = bind_param(b, node->inputs[1]->param);
+    spec.loss = bind_buffer(b, kernel->results[0]);
+    spec.dx = bind_buffer(b, kernel->results[1]);
+    return spec;
+}
+
+static void bind_cross_entropy(Binding *b, const Kernel *kernel)
+{
+    describe_loss(b, kernel);
+}
+
+static void emit_cross_entropy_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
+{
+    CrossEntropySpec spec = describe_loss(b, kernel);
+    spec.name = name;
+    parts[0] = emit_cross_entropy(e, &spec);
+}
+
+static Val cross_entropy_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
+{
+    (void)part, (void)rows;
+    CrossEntropySpec spec = describe_loss(b, kernel);
+    return emit_cross_entropy_tasks(e, &spec, context);
+}
+
+static int64_t cross_entropy_scratch(Binding *b, const Kernel *kernel)
+{
+    CrossEntropySpec spec = describe_loss(b, kernel);
+    return cross_entropy_scratch_bytes(&spec);
+}
+
+const KernelCode code_cross_entropy = {bind_cross_entropy, emit_cross_entropy_kernel, cross_entropy_tasks,
+                                       cross_entropy_scratch};

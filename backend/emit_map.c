@@ -1,0 +1,120 @@
+/* emit_map.c - the element-wise ops on 16 lanes: one short function an op, found through ops.def. */
+#include "backend/emit_expr.h"
+#include "backend/emit_math.h"
+#include "ir/diag.h"
+#include "ir/dropout.h"
+
+typedef struct Map {
+    Emit *e;
+    Expr *x;
+    const Node *node;
+    Val *in;
+    Val column;
+} Map;
+
+#define MAP(rule) static Val map_##rule(Map *m)
+#define E (m->e)
+#define A (m->in[0])
+#define B (m->in[1])
+
+static bool is_float(Val value)
+{
+    return LLVMGetTypeKind(LLVMGetElementType(LLVMTypeOf(value))) == LLVMFloatTypeKind;
+}
+
+/* Integers meet floats as floats. */
+static void unify(Map *m)
+{
+    for (int i = 0; i < 2; i++)
+        if (is_float(m->in[1 - i]) && !is_float(m->in[i]))
+            m->in[i] = LLVMBuildSIToFP(E->builder, m->in[i], E->t_vec, "");
+}
+
+MAP(neg) { return LLVMBuildFNeg(E->builder, A, ""); }
+MAP(exp) { return math_exp(E, A); }
+MAP(log) { return math_log(E, A); }
+MAP(sqrt) { return math_sqrt(E, A); }
+MAP(rsqrt) { return math_rsqrt(E, A); }
+MAP(tanh) { return math_tanh(E, A); }
+MAP(erf) { return math_erf(E, A); }
+MAP(sigmoid) { return math_sigmoid(E, A); }
+MAP(abs) { return ll_intrinsic(E, "llvm.fabs", &E->t_vec, 1, &A, 1); }
+MAP(not) { return LLVMBuildNot(E->builder, A, ""); }
+
+MAP(to_f32)
+{
+    if (is_float(A))
+        return A;
+    bool is_bool = LLVMTypeOf(A) == E->t_mask;
+    return is_bool ? LLVMBuildUIToFP(E->builder, A, E->t_vec, "") : LLVMBuildSIToFP(E->builder, A, E->t_vec, "");
+}
+
+MAP(add)
+{
+    unify(m);
+    return is_float(A) ? ll_fadd(E, A, B) : ll_add(E, A, B);
+}
+
+MAP(sub)
+{
+    unify(m);
+    return is_float(A) ? ll_fsub(E, A, B) : ll_sub(E, A, B);
+}
+
+MAP(mul)
+{
+    unify(m);
+    return is_float(A) ? ll_fmul(E, A, B) : ll_mul(E, A, B);
+}
+
+MAP(div)
+{
+    unify(m);
+    return is_float(A) ? ll_fdiv(E, A, B) : ll_div(E, A, B);
+}
+
+MAP(maximum) { return ll_fmax(E, A, B); }
+MAP(minimum) { return ll_fmin(E, A, B); }
+
+static Val compare(Map *m, LLVMRealPredicate real, LLVMIntPredicate integer)
+{
+    unify(m);
+    if (is_float(A))
+        return LLVMBuildFCmp(E->builder, real, A, B, "");
+    return LLVMBuildICmp(E->builder, integer, A, B, "");
+}
+
+MAP(lt) { return compare(m, LLVMRealOLT, LLVMIntSLT); }
+MAP(le) { return compare(m, LLVMRealOLE, LLVMIntSLE); }
+MAP(eq) { return compare(m, LLVMRealOEQ, LLVMIntEQ); }
+MAP(and) { return LLVMBuildAnd(E->builder, A, B, ""); }
+MAP(or) { return LLVMBuildOr(E->builder, A, B, ""); }
+MAP(where) { return ll_select(E, A, B, m->in[2]); }
+
+MAP(dropout)
+{
+    return emit_dropout(m->x, m->node, A, m->column);
+}
+
+/* Rows of class MAP select their rule; all others have none. */
+#define ROW_LEAF(rule) NULL
+#define ROW_MAP(rule) map_##rule
+#define ROW_REDUCE(rule) NULL
+#define ROW_VIEW(rule) NULL
+#define ROW_GATHER(rule) NULL
+#define ROW_GEMM(rule) NULL
+#define ROW_FUSED(rule) NULL
+#define ROW_EXPAND(rule) NULL
+
+static Val (*const rules[OP_COUNT])(Map *) = {
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
+#include "ir/ops.def"
+};
+
+Val emit_map(Expr *x, const Node *node, Val *inputs, Val column)
+{
+    if (!rules[node->op])
+        ice("'%s' is not an element-wise op", op_info[node->op].text);
+    Map map = {x->e, x, node, inputs, column};
+    return rules[node->op](&map);
+}

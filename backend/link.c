@@ -1,0 +1,48 @@
+/* link.c - the linker, through the system's C compiler, which knows where the C library's parts are. */
+#include "backend/backend.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Runs a command without a shell; its standard error is dropped when `quiet`. */
+static int run(char *const *argv, bool quiet)
+{
+    pid_t child = fork();
+    if (child < 0)
+        return -1;
+    if (child == 0) {
+        if (quiet && !freopen("/dev/null", "w", stderr))
+            _exit(127);
+        execvp(argv[0], argv);
+        _exit(127);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+bool backend_link(const char *object, const char *runtime, const char *program, Diag *diag)
+{
+    const char *cc = getenv("CC");
+    char *compiler = (char *)(cc && *cc ? cc : "cc");
+    char *common[] = {(char *)object, (char *)runtime, "-lm", "-lpthread", "-Wl,--gc-sections", "-o", (char *)program};
+    /* A static program runs on another Linux; where the static C library is missing, a dynamic one has to do. */
+    for (int attempt = 0; attempt < 2; attempt++) {
+        char *argv[16] = {compiler, attempt == 0 ? "-static-pie" : "-pie"};
+        memcpy(argv + 2, common, sizeof common);
+        int status = run(argv, attempt == 0);
+        if (status == 0)
+            return true;
+        if (status == 127) {
+            diag_error(diag, (Loc){0}, "cannot run the C compiler '%s' to link; install one or set CC", compiler);
+            return false;
+        }
+    }
+    diag_error(diag, (Loc){0}, "'%s' could not link '%s'", compiler, program);
+    return false;
+}

@@ -1,0 +1,397 @@
+/* main.c - the driver: options, description, passes, backend, link.  With its neighbours main_*.c the one place that sees all
+ * modules. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "frontend/frontend.h"
+#include "frontend/main.h"
+#include "ir/text.h"
+#include "passes/pass.h"
+#include "passes/peft/config.h"
+#include "passes/report.h"
+
+static const Loc nowhere = {0};
+
+typedef enum EmitWhat { WHAT_GRAPH, WHAT_LDL, WHAT_LLVM, WHAT_ASM, WHAT_OBJECT, WHAT_PROGRAM, WHAT_COUNT } EmitWhat;
+static const char *const emit_names[WHAT_COUNT] = {"graph", "ldl", "llvm", "asm", "object", "program"};
+
+/* One compilation. */
+typedef struct Driver {
+    Options options;
+    Arena *arena;
+    Diag diag;
+    ModelFiles files;   /* checkpoint and adapter */
+    PeftSpec spec;
+    PeftResult result;
+    bool has_method, merging;
+    EmitWhat what;
+    ScheduleOptions schedule;
+    BackendOptions backend;
+    Graph *graph;
+    Schedule *plan;
+} Driver;
+
+static const char *option(const Driver *d, OptionId id)
+{
+    return d->options.value[id];
+}
+
+static bool choose(Driver *d, OptionId id, const char *const *names, int count, int *choice)
+{
+    const char *value = option(d, id);
+    for (int i = 0; value && i < count; i++)
+        if (!strcmp(value, names[i])) {
+            *choice = i;
+            return true;
+        }
+    if (!value)
+        return true;
+    Text list = {.arena = d->arena};
+    for (int i = 0; i < count; i++)
+        text_format(&list, "%s%s", i ? ", " : "", names[i]);
+    diag_error(&d->diag, nowhere, "'%s' is not one of %s", value, list.data);
+    return false;
+}
+
+/* --- what is asked for --------------------------------------------------------------------------------------------- */
+
+static bool read_targets(Driver *d)
+{
+    const char *value = option(d, OPTION_TARGET);
+    int count = 0;
+    const char *const *names = peft_parse_names(value ? value : "generic,avx2,avx512", &count, d->arena);
+    for (int i = 0; i < count; i++) {
+        int tier = 0;
+        while (backend_tier_name(tier) && strcmp(backend_tier_name(tier), names[i]) != 0)
+            tier++;
+        if (!backend_tier_name(tier)) {
+            diag_error(&d->diag, nowhere, "--target: unknown instruction set '%s'; --list-targets shows them", names[i]);
+            return false;
+        }
+        d->backend.tiers[tier] = true;
+    }
+    return count > 0;
+}
+
+/* --method lora:rslora=1,bias=all,r=8,alpha=16 */
+static bool read_method(Driver *d, const char *text)
+{
+    size_t length = strcspn(text, ":");
+    char *name = arena_strndup(d->arena, text, length);
+    if (!strcmp(name, "lora-fa")) {
+        d->spec.freeze_a = true;
+        name = "lora";
+    }
+    if (!d->spec.tensors)
+        d->spec.method = name;
+    int count = 0;
+    const char *const *items = text[length] ? peft_parse_names(text + length + 1, &count, d->arena) : NULL;
+    for (int i = 0; i < count; i++) {
+        const char *value = strchr(items[i], '=');
+        const char *key = value ? arena_strndup(d->arena, items[i], (size_t)(value - items[i])) : items[i];
+        value = value ? value + 1 : "1";
+        if (!strcmp(key, "rslora"))
+            d->spec.rslora = strcmp(value, "0") != 0;
+        else if (!strcmp(key, "r") || !strcmp(key, "rank"))
+            d->spec.rank = strtoll(value, NULL, 10);
+        else if (!strcmp(key, "alpha"))
+            d->spec.alpha = strtod(value, NULL);
+        else if (!strcmp(key, "dropout"))
+            d->spec.dropout = strtod(value, NULL);
+        else if (!strcmp(key, "bias") && !strcmp(value, "all"))
+            d->spec.bias = PEFT_BIAS_ALL;
+        else if (!strcmp(key, "bias") && !strcmp(value, "lora_only"))
+            d->spec.bias = PEFT_BIAS_LORA_ONLY;
+        else if (strcmp(key, "bias") != 0 || strcmp(value, "none") != 0) {
+            diag_error(&d->diag, nowhere, "--method: unknown setting '%s'; there are r, alpha, dropout, rslora, bias=none|all|lora_only",
+                       items[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static const char *adapter_option(const Driver *d)
+{
+    static const OptionId ids[] = {OPTION_ADAPTER, OPTION_MERGE, OPTION_WITH};
+    for (int i = 0; i < 3; i++)
+        if (option(d, ids[i]))
+            return option(d, ids[i]);
+    return NULL;
+}
+
+/* A new adapter: --lora and its companions. */
+static bool read_new_adapter(Driver *d)
+{
+    PeftSpec *spec = &d->spec;
+    double alpha;
+    spec->method = "lora";
+    spec->origin = arena_format(d->arena, "--lora %s", option(d, OPTION_LORA) ? option(d, OPTION_LORA) : "");
+    if (!option_integer(&d->options, OPTION_RANK, 8, 1, 65536, &spec->rank, &d->diag) ||
+        !option_real(&d->options, OPTION_ALPHA, 2.0 * (double)spec->rank, 0, 1e9, &alpha, &d->diag) ||
+        !option_real(&d->options, OPTION_DROPOUT, 0, 0, 0.999, &spec->dropout, &d->diag))
+        return false;
+    spec->alpha = alpha;
+    if (option(d, OPTION_TRAIN))
+        spec->train = peft_parse_names(option(d, OPTION_TRAIN), &spec->train_count, d->arena);
+    if (option(d, OPTION_LORA) && !peft_parse_lora(spec, option(d, OPTION_LORA), d->arena, &d->diag))
+        return false;
+    if (!spec->target_count) {
+        spec->origin = "the method";
+        return peft_parse_lora(spec, "q,v", d->arena, &d->diag);
+    }
+    return true;
+}
+
+static bool read_adaptation(Driver *d)
+{
+    const char *adapter = adapter_option(d);
+    int given = !!option(d, OPTION_ADAPTER) + !!option(d, OPTION_MERGE) + !!option(d, OPTION_WITH);
+    if (given > 1 || (given && option(d, OPTION_LORA))) {
+        diag_error(&d->diag, nowhere, "--adapter, --merge, --with and --lora exclude one another");
+        return false;
+    }
+    d->merging = option(d, OPTION_MERGE) != NULL;
+    d->has_method = adapter || option(d, OPTION_LORA) || option(d, OPTION_METHOD);
+    d->spec.infer = option(d, OPTION_WITH) != NULL || d->merging;
+    if (!d->has_method)
+        return true;
+    if (adapter ? !main_read_adapter(&d->files, adapter, &d->spec, d->arena, &d->diag) : !read_new_adapter(d))
+        return false;
+    if (option(d, OPTION_METHOD) && !read_method(d, option(d, OPTION_METHOD)))
+        return false;
+    return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
+}
+
+static bool read_capacities(Driver *d)
+{
+    static const char *const stores[] = {"f32", "bf16", "q8_0"};
+    static const char *const types[] = {"f32"};
+    int64_t batch;
+    int ignored = 0;
+    ScheduleOptions *s = &d->schedule;
+    s->training = d->has_method && !d->spec.infer;
+    if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
+        !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag) ||
+        !choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored))
+        return false;
+    if (d->graph->context && s->max_length > d->graph->context) {
+        diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions; lowered to that",
+                  (long long)s->max_length, (long long)d->graph->context);
+        s->max_length = d->graph->context;
+    }
+    enum { PREFILL = 256, LOGIT_ROWS = 32 };
+    s->max_tokens = batch * s->max_length;
+    if (!s->training && s->max_tokens > PREFILL)
+        s->max_tokens = PREFILL; /* prompts go through in pieces */
+    s->max_rows = s->max_tokens < LOGIT_ROWS ? s->max_tokens : LOGIT_ROWS;
+    if (s->max_tokens > INT32_MAX) {
+        diag_error(&d->diag, nowhere, "--batch times --length is more than %d tokens", INT32_MAX);
+        return false;
+    }
+    return true;
+}
+
+/* --- steps ----------------------------------------------------------------------------------------------------------------- */
+
+static bool read_model(Driver *d)
+{
+    const Source *source = source_read(d->arena, d->options.input);
+    if (!source) {
+        diag_error(&d->diag, nowhere, "cannot read '%s'", d->options.input);
+        return false;
+    }
+    if (d->what == WHAT_LDL) {
+        const char *text = ldl_print(source, d->arena, &d->diag);
+        if (text)
+            fputs(text, stdout);
+        return text != NULL;
+    }
+    if (!main_open_checkpoint(&d->files, option(d, OPTION_WEIGHTS), option(d, OPTION_CONFIG), d->arena, &d->diag))
+        return false;
+    d->graph = option(d, OPTION_FROM_IR) ? graph_read(d->arena, source, &d->diag)
+                                         : ldl_compile(source, d->files.interface, d->arena, &d->diag);
+    return d->graph != NULL;
+}
+
+/* A merge changes numbers, not the graph: the method runs on a copy that says which. */
+static bool find_merges(Driver *d)
+{
+    Graph *copy = graph_clone(d->graph, d->arena);
+    if (!peft(copy, &d->spec, &d->result, &d->diag))
+        return false;
+    if (!d->result.cannot_merge)
+        return true;
+    diag_error(&d->diag, nowhere, "'%s' cannot be merged: %s; use --with", option(d, OPTION_MERGE), d->result.cannot_merge);
+    return false;
+}
+
+static bool run_passes(Driver *d, bool *stopped)
+{
+    PassContext context = {
+        .diag = &d->diag,
+        .peft = d->has_method && !d->merging ? &d->spec : NULL,
+        .peft_result = &d->result,
+        .training = d->schedule.training,
+        .print_after = option(d, OPTION_PRINT_AFTER),
+        .stop_after = option(d, OPTION_STOP_AFTER),
+        .time_passes = option(d, OPTION_TIME_PASSES) != NULL,
+        .out = stdout,
+        .scratch = arena_new(),
+    };
+    *stopped = false;
+    bool ok;
+    if (option(d, OPTION_RUN_PASS)) {
+        ok = pass_run_one(d->graph, &context, option(d, OPTION_RUN_PASS));
+        if (ok)
+            fputs(graph_print(d->graph, d->arena), stdout);
+        *stopped = true;
+    } else {
+        ok = passes_run(d->graph, &context, stopped);
+    }
+    arena_free(context.scratch);
+    return ok;
+}
+
+static bool asked_for(const Driver *d, OptionId id, const char *pass)
+{
+    const char *value = option(d, id);
+    return value && (!strcmp(value, pass) || (id == OPTION_PRINT_AFTER && !strcmp(value, "all")));
+}
+
+static int64_t vocabulary(const Graph *graph)
+{
+    const Node *logits = graph_find_output(graph, "logits");
+    return logits && logits->type.rank == 2 ? logits->type.dim[1] : 0;
+}
+
+static bool make_schedule(Driver *d, bool *stopped)
+{
+    d->plan = schedule_graph(d->graph, &d->schedule, backend_attention_work, d->arena, &d->diag);
+    if (!d->plan)
+        return false;
+    if (asked_for(d, OPTION_PRINT_AFTER, "plan"))
+        fputs(schedule_print(d->plan, d->arena), stdout);
+    *stopped = asked_for(d, OPTION_STOP_AFTER, "plan");
+    return true;
+}
+
+static const char *output_name(Driver *d)
+{
+    if (option(d, OPTION_OUTPUT))
+        return option(d, OPTION_OUTPUT);
+    const char *base = strrchr(d->options.input, '/');
+    base = base ? base + 1 : d->options.input;
+    size_t length = strlen(base);
+    if (length > 4 && !strcmp(base + length - 4, ".ldl"))
+        length -= 4;
+    static const char *const suffixes[WHAT_COUNT] = {"", "", ".ll", ".s", ".o", ""};
+    return arena_format(d->arena, "%.*s%s%s", (int)length, base, d->schedule.training ? "-train" : "", suffixes[d->what]);
+}
+
+static bool write_program(Driver *d)
+{
+    const char *output = output_name(d);
+    d->backend.method = d->has_method && !d->merging ? d->result.method : "";
+    d->backend.settings = main_settings(&d->files, &d->spec, &d->result, d->has_method && !d->merging, d->arena);
+    if (d->what != WHAT_PROGRAM) {
+        EmitKind kind = d->what == WHAT_LLVM ? EMIT_LLVM : d->what == WHAT_ASM ? EMIT_ASSEMBLY : EMIT_OBJECT;
+        return backend_emit(d->plan, &d->backend, kind, output, d->arena, &d->diag);
+    }
+    const char *runtime = main_find_runtime(d->arena, &d->diag);
+    if (!runtime)
+        return false;
+    const char *object = arena_format(d->arena, "%s.%ld.o", output, (long)getpid());
+    const char *linked = arena_format(d->arena, "%s.%ld.tmp", output, (long)getpid());
+    bool ok = backend_emit(d->plan, &d->backend, EMIT_OBJECT, object, d->arena, &d->diag) &&
+              backend_link(object, runtime, linked, &d->diag);
+    unlink(object);
+    if (ok && !d->schedule.training)
+        ok = main_add_image(&d->files, d->plan, d->merging ? &d->result : NULL, linked, d->arena, &d->diag);
+    if (ok && rename(linked, output) != 0) {
+        diag_error(&d->diag, nowhere, "cannot write '%s'", output);
+        ok = false;
+    }
+    if (!ok)
+        unlink(linked);
+    return ok;
+}
+
+static void say_what(Driver *d)
+{
+    if (d->has_method && d->result.matched)
+        fputs(d->result.matched, stderr);
+    if (option(d, OPTION_REPORT))
+        report_print(d->graph, d->plan, &d->result, stdout, d->arena);
+}
+
+static bool compile(Driver *d)
+{
+    bool stopped = false;
+    int what = WHAT_PROGRAM;
+    if (!choose(d, OPTION_EMIT, emit_names, WHAT_COUNT, &what))
+        return false;
+    d->what = (EmitWhat)what;
+    if (!d->options.input) {
+        diag_error(&d->diag, nowhere, "no model given; try: loracc model.ldl --weights DIR --lora q,v");
+        return false;
+    }
+    if (!read_adaptation(d) || !read_targets(d) || !read_model(d))
+        return false;
+    if (d->what == WHAT_LDL)
+        return true;
+    if (!read_capacities(d) || (d->merging && !find_merges(d)))
+        return false;
+    int64_t words = vocabulary(d->graph);
+    if (!run_passes(d, &stopped) || stopped)
+        return d->diag.errors == 0;
+    d->backend.vocabulary = words;
+    if (d->what == WHAT_GRAPH)
+        return fputs(graph_print(d->graph, d->arena), stdout) >= 0;
+    if (!make_schedule(d, &stopped) || stopped)
+        return d->diag.errors == 0;
+    say_what(d);
+    return write_program(d);
+}
+
+/* --- lists -------------------------------------------------------------------------------------------------------------------- */
+
+static bool print_list(const Options *options)
+{
+    if (options->value[OPTION_HELP])
+        options_help(stdout);
+    else if (options->value[OPTION_VERSION])
+        puts("loracc 0.1.0");
+    else if (options->value[OPTION_LIST_PASSES])
+        for (int i = 0; i < pass_count; i++)
+            printf("%-12s %s\n", pass_table[i].name, pass_table[i].summary);
+    else if (options->value[OPTION_LIST_METHODS])
+        for (int i = 0; i < peft_method_count; i++)
+            printf("%-12s %s\n", peft_methods[i]->name, peft_methods[i]->summary);
+    else if (options->value[OPTION_LIST_TARGETS])
+        for (int i = 0; backend_tier_name(i); i++)
+            puts(backend_tier_name(i));
+    else
+        return false;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    Driver d = {.arena = arena_new(), .diag = diag_new(stderr)};
+    bool ok = true;
+    if (argc > 1 && !strcmp(argv[1], "verify")) {
+        int status = main_verify(argc - 1, argv + 1, d.arena, &d.diag);
+        arena_free(d.arena);
+        return status;
+    }
+    ok = options_parse(&d.options, argc, argv, &d.diag);
+    if (ok && !print_list(&d.options))
+        ok = compile(&d);
+    main_close(&d.files);
+    arena_free(d.arena);
+    return ok ? 0 : 2;
+}

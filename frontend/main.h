@@ -1,0 +1,32 @@
+/* main.h - what the driver's files share: checkpoint and adapter files on one side, the compiler's interfaces on the other. */
+#pragma once
+#include "frontend/options.h"
+#include "ir/checkpoint.h"
+#include "ir/schedule.h"
+#include "passes/peft/peft.h"
+#include "runtime/checkpoint.h"
+
+typedef struct ModelFiles {
+    LrtCheckpoint *checkpoint;   /* NULL: compiled without weights */
+    json_t *config;              /* --config */
+    Checkpoint view;             /* for the frontend */
+    const Checkpoint *interface; /* &view, or NULL */
+    const char *weights_path;    /* absolute */
+    LrtSafetensors *adapter;     /* --adapter, --merge, --with */
+    const char *adapter_path;    /* absolute directory */
+    const char *adapter_config;  /* text */
+} ModelFiles;
+
+bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, Arena *arena, Diag *diag);
+bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag);
+void main_close(ModelFiles *files);
+
+/* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": {...}}. */
+const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena);
+/* The runtime library: beside the compiler in a build, in ../lib/loracc when installed, or LORACC_RUNTIME. */
+const char *main_find_runtime(Arena *arena, Diag *diag);
+/* Appends weights (with the adapter folded in, when `merge` is given) and tokenizer to a linked inference program. */
+bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, Arena *arena,
+                    Diag *diag);
+/* loracc verify BASE MERGED; returns the exit status. */
+int main_verify(int argc, char **argv, Arena *arena, Diag *diag);

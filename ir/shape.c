@@ -1,0 +1,509 @@
+/* shape.c - see shape.h.  One rule for each name in the shape column of ops.def.
+ *
+ * A rule may be asked about anything that IR text can spell, so it checks before it computes; what is common to
+ * all (number of operands, extents that fit) is checked once, in shape_infer. */
+#include "ir/shape.h"
+
+#include <string.h>
+
+enum { MAX_RESULTS = 3 };
+
+typedef struct Shape {
+    Arena *arena;
+    Op op;
+    const Attrs *attrs;
+    int count;
+    Node *const *in;
+    Type *results; /* room for MAX_RESULTS */
+    int result_count;
+    const char *reason;
+} Shape;
+
+#define SHAPE(rule) static bool shape_##rule(Shape *s)
+#define IN(i) (s->in[i]->type)
+#define OUT (s->results[0])
+#define STR(type) type_str(s->arena, (type))
+
+static bool no(Shape *s, const char *reason)
+{
+    s->reason = reason;
+    return false;
+}
+
+static bool differ(Shape *s, const char *what, int64_t a, int64_t b)
+{
+    const char *text = dim_str(s->arena, a);
+    return no(s, arena_format(s->arena, "%s differ: %s and %s", what, text, dim_str(s->arena, b)));
+}
+
+static bool do_not_broadcast(Shape *s, Type a, Type b)
+{
+    const char *text = STR(a);
+    return no(s, arena_format(s->arena, "shapes %s and %s do not broadcast", text, STR(b)));
+}
+
+/* T and S are the same extent except in a decoding step. */
+static bool same_extent(int64_t a, int64_t b)
+{
+    return a == b || ((a == DIM_T || a == DIM_S) && (b == DIM_T || b == DIM_S));
+}
+
+static bool same_shape(Type a, Type b)
+{
+    b.dtype = a.dtype;
+    return type_equal(a, b);
+}
+
+static bool axis_of(Shape *s, int *axis)
+{
+    int64_t a = s->attrs->axis < 0 ? s->attrs->axis + IN(0).rank : s->attrs->axis;
+    if (a < 0 || a >= IN(0).rank)
+        return no(s, arena_format(s->arena, "there is no axis %lld in %s",
+                                  (long long)s->attrs->axis, STR(IN(0))));
+    *axis = (int)a;
+    return true;
+}
+
+static bool is_index(Type type)
+{
+    return type.dtype == DT_I32 && type.rank == 1;
+}
+
+static bool is_real(Shape *s, int i)
+{
+    return IN(i).dtype == DT_F32 ||
+           no(s, arena_format(s->arena, "expected f32, got %s; to_f32 converts", STR(IN(i))));
+}
+
+/* The dims attribute as the shape of the result. */
+static bool given_dims(Shape *s)
+{
+    if (s->attrs->dims.count < 0 || s->attrs->dims.count > MAX_RANK)
+        return no(s, "too many axes");
+    OUT = type_of(IN(0).dtype, s->attrs->dims.count, s->attrs->dims.at);
+    return true;
+}
+
+/* --- leaves and element-wise --------------------------------------------------------------------- */
+
+SHAPE(given)
+{
+    return no(s, "a leaf's type is given, not inferred");
+}
+
+SHAPE(same)
+{
+    OUT = IN(0);
+    return OUT.dtype != DT_BOOL || no(s, "a truth value is not a number");
+}
+
+SHAPE(real)
+{
+    OUT = IN(0);
+    return is_real(s, 0);
+}
+
+SHAPE(site)
+{
+    OUT = IN(0);
+    const char *name = s->attrs->name;
+    if (name && (!strcmp(name, "keys") || !strcmp(name, "values")))
+        for (int i = 0; i < OUT.rank; i++)
+            if (OUT.dim[i] == DIM_T)
+                OUT.dim[i] = DIM_S;
+    return true;
+}
+
+SHAPE(to_f32)
+{
+    OUT = IN(0);
+    OUT.dtype = DT_F32;
+    return true;
+}
+
+SHAPE(broadcast)
+{
+    if (!type_broadcast(IN(0), IN(1), &OUT))
+        return do_not_broadcast(s, IN(0), IN(1));
+    if (IN(0).dtype == DT_BOOL || IN(1).dtype == DT_BOOL)
+        return no(s, "a truth value is not a number; use where(condition, a, b)");
+    OUT.dtype = IN(0).dtype == DT_F32 || IN(1).dtype == DT_F32 ? DT_F32 : DT_I32;
+    return true;
+}
+
+SHAPE(compare)
+{
+    if (!shape_broadcast(s))
+        return false;
+    OUT.dtype = DT_BOOL;
+    return true;
+}
+
+SHAPE(logic)
+{
+    for (int i = 0; i < s->count; i++)
+        if (IN(i).dtype != DT_BOOL)
+            return no(s, arena_format(s->arena, "operands are truth values, got %s", STR(IN(i))));
+    OUT = IN(0);
+    return s->count == 1 || type_broadcast(IN(0), IN(1), &OUT) ||
+           do_not_broadcast(s, IN(0), IN(1));
+}
+
+SHAPE(where)
+{
+    Type both;
+    if (IN(0).dtype != DT_BOOL)
+        return no(s, arena_format(s->arena, "the condition is a truth value, got %s", STR(IN(0))));
+    if ((IN(1).dtype == DT_BOOL) != (IN(2).dtype == DT_BOOL))
+        return no(s, "one choice is a truth value, the other a number");
+    if (!type_broadcast(IN(1), IN(2), &both))
+        return do_not_broadcast(s, IN(1), IN(2));
+    if (!type_broadcast(IN(0), both, &OUT))
+        return do_not_broadcast(s, IN(0), both);
+    OUT.dtype = IN(1).dtype == IN(2).dtype ? IN(1).dtype : DT_F32;
+    return true;
+}
+
+/* --- reductions ---------------------------------------------------------------------------------- */
+
+SHAPE(reduce)
+{
+    int axis;
+    if (!axis_of(s, &axis) || !shape_same(s))
+        return false;
+    OUT.dim[axis] = 1;
+    return true;
+}
+
+SHAPE(mean)
+{
+    return is_real(s, 0) && shape_reduce(s);
+}
+
+/* broadcast and its inverse sum_to: the smaller shape broadcasts to exactly the larger one. */
+SHAPE(dims)
+{
+    if (!given_dims(s))
+        return false;
+    Type all;
+    const Type *small = s->op == OP_SUM_TO ? &OUT : &IN(0), *large = s->op == OP_SUM_TO ? &IN(0) : &OUT;
+    if (type_broadcast(*small, *large, &all) && same_shape(all, *large))
+        return true;
+    const char *text = STR(*small);
+    return no(s, arena_format(s->arena, "%s does not broadcast to %s", text, STR(*large)));
+}
+
+/* --- views --------------------------------------------------------------------------------------- */
+
+static int count_dim(Type type, int64_t dim)
+{
+    int count = 0;
+    for (int i = 0; i < type.rank; i++)
+        count += type.dim[i] == dim;
+    return count;
+}
+
+SHAPE(reshape)
+{
+    if (!given_dims(s))
+        return false;
+    bool equal = type_elements(IN(0), NULL) == type_elements(OUT, NULL);
+    for (int64_t dim = DIM_R; dim <= DIM_T; dim++)
+        equal = equal && count_dim(IN(0), dim) == count_dim(OUT, dim);
+    if (equal)
+        return true;
+    const char *text = STR(IN(0));
+    return no(s, arena_format(s->arena, "%s has another number of elements than %s", text, STR(OUT)));
+}
+
+SHAPE(permute)
+{
+    bool seen[MAX_RANK] = {false};
+    if (s->attrs->dims.count != IN(0).rank)
+        return no(s, "the order names another number of axes than there are");
+    OUT = IN(0);
+    for (int i = 0; i < OUT.rank; i++) {
+        int64_t from = s->attrs->dims.at[i];
+        if (from < 0 || from >= OUT.rank || seen[from])
+            return no(s, "the order is not a permutation of the axes");
+        seen[from] = true;
+        OUT.dim[i] = IN(0).dim[from];
+    }
+    return true;
+}
+
+SHAPE(slice)
+{
+    int axis;
+    if (!axis_of(s, &axis))
+        return false;
+    OUT = IN(0);
+    int64_t start = s->attrs->start, stop = s->attrs->stop, extent = OUT.dim[axis];
+    if (!dim_is_fixed(extent) || start < 0 || stop <= start || stop > extent)
+        return no(s, arena_format(s->arena, "[%lld:%lld] is not inside an axis of %s", (long long)start,
+                                  (long long)stop, dim_str(s->arena, extent)));
+    OUT.dim[axis] = stop - start;
+    return true;
+}
+
+/* The inverse of slice: `start` zeros, the input, zeros up to `stop` elements. */
+SHAPE(pad)
+{
+    int axis;
+    if (!axis_of(s, &axis))
+        return false;
+    OUT = IN(0);
+    int64_t start = s->attrs->start, stop = s->attrs->stop, extent = OUT.dim[axis];
+    if (!dim_is_fixed(extent) || start < 0 || stop < start || stop - start < extent)
+        return no(s, arena_format(s->arena, "%s elements do not fit into [%lld:%lld]",
+                                  dim_str(s->arena, extent), (long long)start, (long long)stop));
+    OUT.dim[axis] = stop;
+    return true;
+}
+
+SHAPE(split_heads)
+{
+    int64_t heads = s->attrs->heads;
+    if (IN(0).rank != 2 || heads < 1 || !dim_is_fixed(IN(0).dim[1]) || IN(0).dim[1] % heads != 0)
+        return no(s, arena_format(s->arena, "%s cannot be split into %lld heads", STR(IN(0)),
+                                  (long long)heads));
+    OUT = type_of(IN(0).dtype, 3, (int64_t[]){heads, IN(0).dim[0], IN(0).dim[1] / heads});
+    return true;
+}
+
+SHAPE(merge_heads)
+{
+    Type in = IN(0);
+    if (in.rank != 3 || !dim_is_fixed(in.dim[0]) || !dim_is_fixed(in.dim[2]))
+        return no(s, arena_format(s->arena, "expected [heads, T, size], got %s", STR(in)));
+    int64_t width = type_elements(type_of(in.dtype, 2, (int64_t[]){in.dim[0], in.dim[2]}), NULL);
+    OUT = type_of(in.dtype, 2, (int64_t[]){in.dim[1], width});
+    return true;
+}
+
+SHAPE(repeat_heads)
+{
+    int64_t heads = s->attrs->heads;
+    if (IN(0).rank != 3 || IN(0).dim[0] < 1 || heads < 1 || heads % IN(0).dim[0] != 0)
+        return no(s, arena_format(s->arena, "the heads of %s cannot be repeated to %lld", STR(IN(0)),
+                                  (long long)heads));
+    OUT = IN(0);
+    OUT.dim[0] = heads;
+    return true;
+}
+
+SHAPE(result)
+{
+    const Node *tuple = s->in[0];
+    if (!(op_info[tuple->op].traits & TRAIT_TUPLE) || !tuple->results || s->attrs->index < 0 ||
+        s->attrs->index >= tuple->result_count)
+        return no(s, "there is no such result");
+    OUT = tuple->results[s->attrs->index];
+    return true;
+}
+
+/* --- lookups and products ------------------------------------------------------------------------ */
+
+SHAPE(gather)
+{
+    if (IN(0).rank < 1 || IN(0).rank > 2 || !is_index(IN(1))) {
+        const char *text = STR(IN(0));
+        return no(s, arena_format(s->arena, "a lookup needs a table and i32 indices [T], got %s and %s",
+                                  text, STR(IN(1))));
+    }
+    OUT = IN(0);
+    OUT.dim[0] = IN(1).dim[0];
+    return true;
+}
+
+SHAPE(scatter)
+{
+    if (!given_dims(s))
+        return false;
+    Type rows = OUT;
+    if (rows.rank >= 1 && IN(1).rank >= 1)
+        rows.dim[0] = IN(1).dim[0];
+    if (rows.rank >= 1 && is_index(IN(1)) && same_shape(rows, IN(0)))
+        return true;
+    const char *text = STR(IN(0)), *indices = STR(IN(1));
+    return no(s, arena_format(s->arena, "%s cannot be added at %s into %s", text, indices, STR(OUT)));
+}
+
+SHAPE(select_rows)
+{
+    OUT = IN(0);
+    if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
+        return no(s, "rows are selected from values over T");
+    OUT.dim[0] = DIM_R;
+    return true;
+}
+
+SHAPE(matmul)
+{
+    if (IN(0).rank < 2 || IN(1).rank < 2) {
+        const char *text = STR(IN(0));
+        return no(s, arena_format(s->arena, "a product needs matrices, got %s and %s", text, STR(IN(1))));
+    }
+    if (!is_real(s, 0) || !is_real(s, 1))
+        return false;
+    Type a = IN(0), b = IN(1);
+    int64_t m = a.dim[a.rank - (s->attrs->ta ? 1 : 2)], k = a.dim[a.rank - (s->attrs->ta ? 2 : 1)];
+    int64_t k2 = b.dim[b.rank - (s->attrs->tb ? 1 : 2)], n = b.dim[b.rank - (s->attrs->tb ? 2 : 1)];
+    if (!same_extent(k, k2))
+        return differ(s, "inner dimensions", k, k2);
+    a.rank -= 2, b.rank -= 2;
+    if (!type_broadcast(a, b, &OUT))
+        return no(s, "leading dimensions do not broadcast");
+    OUT.dim[OUT.rank++] = m;
+    OUT.dim[OUT.rank++] = n;
+    return true;
+}
+
+/* --- fused ---------------------------------------------------------------------------------------- */
+
+SHAPE(rope)
+{
+    int64_t heads = s->attrs->heads, width = 0;
+    if (IN(0).rank == 3)
+        width = IN(0).dim[2];
+    else if (IN(0).rank == 2 && heads >= 1 && dim_is_fixed(IN(0).dim[1]) && IN(0).dim[1] % heads == 0)
+        width = IN(0).dim[1] / heads;
+    if (IN(2).rank != 1 || IN(2).dim[0] < 1 || width / 2 < IN(2).dim[0])
+        return no(s, arena_format(s->arena, "heads of %lld elements cannot be rotated by %s frequencies",
+                                  (long long)width, STR(IN(2))));
+    if (!is_index(IN(1)) || !same_extent(IN(1).dim[0], IN(0).dim[IN(0).rank - 2]))
+        return no(s, arena_format(s->arena, "expected a position for each row, got %s", STR(IN(1))));
+    OUT = IN(0);
+    return is_real(s, 0) && is_real(s, 2);
+}
+
+/* Operand i is a matrix of f32 with that many columns. */
+static bool is_matrix(Shape *s, int i, int64_t columns)
+{
+    return IN(i).dtype == DT_F32 && IN(i).rank == 2 && IN(i).dim[1] == columns;
+}
+
+/* q, k and v, whose heads are side by side in a row */
+static bool check_heads(Shape *s)
+{
+    enum { MAX_HEADS = 1 << 20, MAX_HEAD_DIM = 1 << 20 };
+    int64_t heads = s->attrs->heads, kv_heads = s->attrs->kv_heads, size = s->attrs->head_dim;
+    if (heads < 1 || kv_heads < 1 || heads > MAX_HEADS || heads % kv_heads != 0 || size < 1 ||
+        size > MAX_HEAD_DIM || s->attrs->window < 0)
+        return no(s, arena_format(s->arena, "there is no attention of %lld heads of %lld over %lld",
+                                  (long long)heads, (long long)size, (long long)kv_heads));
+    for (int i = 0; i < 3; i++)
+        if (!is_matrix(s, i, (i ? kv_heads : heads) * size))
+            return no(s, arena_format(s->arena, "attention got %s for %lld heads of %lld", STR(IN(i)),
+                                      (long long)(i ? kv_heads : heads), (long long)size));
+    return same_extent(IN(1).dim[0], IN(2).dim[0]) ||
+           differ(s, "numbers of keys and values", IN(1).dim[0], IN(2).dim[0]);
+}
+
+SHAPE(attention)
+{
+    if (!check_heads(s))
+        return false;
+    s->results[0] = IN(0);
+    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(attention_grad)
+{
+    if (!check_heads(s))
+        return false;
+    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) || !is_matrix(s, 4, s->attrs->heads))
+        return no(s, "o, lse and do are not those of this attention");
+    for (int i = 0; i < 3; i++)
+        s->results[i] = IN(i);
+    s->result_count = 3;
+    return true;
+}
+
+/* One target for each row of x. */
+static bool check_targets(Shape *s, Type x, Type targets)
+{
+    if (x.dtype == DT_F32 && x.rank == 2 && is_index(targets) && same_extent(x.dim[0], targets.dim[0]))
+        return true;
+    const char *text = STR(x);
+    return no(s, arena_format(s->arena, "expected f32[T, n] and targets i32[T], got %s and %s", text,
+                              STR(targets)));
+}
+
+SHAPE(linear_cross_entropy)
+{
+    if (!check_targets(s, IN(0), IN(2)) || !is_real(s, 1))
+        return false;
+    int64_t k = IN(1).dim[s->attrs->tb ? 1 : 0];
+    if (IN(1).rank != 2 || IN(0).dim[1] != k)
+        return differ(s, "inner dimensions", IN(0).dim[1], k);
+    s->results[0] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
+    s->results[1] = IN(0);
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(cross_entropy)
+{
+    if (!check_targets(s, IN(0), IN(1)))
+        return false;
+    OUT = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
+    return true;
+}
+
+SHAPE(cross_entropy_grad)
+{
+    if (!check_targets(s, IN(0), IN(1)))
+        return false;
+    OUT = IN(0);
+    return (is_matrix(s, 2, 1) && same_extent(IN(2).dim[0], OUT.dim[0])) ||
+           no(s, arena_format(s->arena, "expected the gradient of a loss f32[T, 1], got %s", STR(IN(2))));
+}
+
+SHAPE(softmax)
+{
+    Type all;
+    OUT = IN(0);
+    if (IN(1).dtype == DT_BOOL && OUT.rank >= 1 && type_broadcast(IN(1), OUT, &all) && same_shape(all, OUT))
+        return is_real(s, 0);
+    const char *text = STR(IN(1));
+    return no(s, arena_format(s->arena, "the mask %s does not fit the scores %s", text, STR(IN(0))));
+}
+
+static bool (*const rules[OP_COUNT])(Shape *) = {
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = shape_##shape,
+#include "ir/ops.def"
+};
+
+bool shape_infer(Arena *arena, Op op, const Attrs *attrs, int input_count, Node *const *inputs, Type *type,
+                 Type **results, int *result_count, const char **reason)
+{
+    Type types[MAX_RESULTS];
+    Attrs defaults = attrs_default();
+    memset(types, 0, sizeof types);
+    Shape s = {arena, op, attrs ? attrs : &defaults, input_count, inputs, types, 1, NULL};
+    int expected = op_info[op].inputs;
+    if (expected >= 0 ? expected != input_count : input_count < 1) {
+        *reason = expected < 0 ? "expected operands, got none"
+                               : arena_format(arena, "expected %d operand%s, got %d", expected,
+                                              expected == 1 ? "" : "s", input_count);
+        return false;
+    }
+    if (!rules[op](&s)) {
+        *reason = s.reason;
+        return false;
+    }
+    for (int i = 0; i < s.result_count; i++)
+        if (!type_is_valid(types[i])) {
+            *reason = arena_format(arena, "%s is no possible type", type_str(arena, types[i]));
+            return false;
+        }
+    *type = types[0];
+    *result_count = s.result_count;
+    *results = NULL;
+    if (op_info[op].traits & TRAIT_TUPLE)
+        *results = arena_copy(arena, types, sizeof *types * (size_t)s.result_count);
+    return true;
+}

@@ -1,0 +1,121 @@
+/* layout.c - how every parameter is stored, from how the graph uses it.
+ *
+ * A matrix that is the right operand of a product is stored as the panels that the forward product reads; the backward product
+ * transposes panels on the fly.  A table that is only looked up is stored by rows.  A table that is both (a tied
+ * embedding) is stored as the product wants it, and looked up there. */
+#include "passes/schedule_build.h"
+
+enum { VECTOR_FLOATS = 16, PANEL = 16, ALIGN = 64 };
+
+static int64_t round_up(int64_t value, int64_t multiple)
+{
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+int64_t row_pitch(int64_t columns)
+{
+    if (columns == 1)
+        return 4;
+    int64_t bytes = round_up(columns, VECTOR_FLOATS) * 4;
+    return bytes % 2048 == 0 ? bytes + 64 : bytes;
+}
+
+int64_t node_row_dim(const Node *node)
+{
+    int64_t dim = node->type.rank >= 1 ? node->type.dim[0] : 0;
+    return dim == DIM_S ? DIM_T : dim < 0 ? dim : 0;
+}
+
+int64_t node_columns(const Node *node)
+{
+    return node->type.rank >= 2 ? node->type.dim[node->type.rank - 1] : 1;
+}
+
+/* Which operand shapes a parameter has been seen in. */
+typedef struct ParamUse {
+    bool product, product_backward; /* right operand of a product in the forward / backward graph */
+    bool flip, flip_backward;       /* ... with the parameter transposed */
+    bool lookup;
+} ParamUse;
+
+static void note_uses(const Graph *graph, ParamUse *uses)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        if (node->op == OP_GATHER && node->inputs[0]->op == OP_PARAM)
+            uses[node->inputs[0]->param->index].lookup = true;
+        if (op_info[node->op].class != OC_GEMM && node->op != OP_LINEAR_CROSS_ENTROPY)
+            continue;
+        const Node *right = node->inputs[1];
+        if (right->op != OP_PARAM)
+            continue;
+        ParamUse *use = &uses[right->param->index];
+        if (node->backward)
+            use->product_backward = true, use->flip_backward = node->attrs.tb;
+        else
+            use->product = true, use->flip = node->attrs.tb;
+    }
+}
+
+static int64_t matrix_bytes(int64_t rows, int64_t columns, int store)
+{
+    int64_t panels = (columns + PANEL - 1) / PANEL;
+    switch (store) {
+    case 1: return panels * ((rows + 1) / 2) * PANEL * 2 * 2;
+    case 2: return panels * ((rows + 31) / 32) * (PANEL * 2 + 32 * PANEL);
+    default: return panels * rows * PANEL * 4;
+    }
+}
+
+static void choose(const Node *node, const ParamUse *use, int store, Stored *stored)
+{
+    const Type *type = &node->type;
+    if (type->rank <= 1) {
+        stored->layout = STORED_VECTOR;
+        stored->rows = 1;
+        stored->columns = type->rank ? type->dim[0] : 1;
+        stored->bytes = round_up(stored->columns, VECTOR_FLOATS) * 4;
+        stored->streamed = true;
+        return;
+    }
+    bool product = use->product || use->product_backward;
+    /* A backward-only product multiplies by the transpose of what the forward one would. */
+    stored->flipped = use->product ? use->flip : use->product_backward && !use->flip_backward;
+    stored->rows = type->dim[stored->flipped ? 1 : 0];
+    stored->columns = type->dim[stored->flipped ? 0 : 1];
+    if (product) {
+        stored->layout = STORED_PANELS;
+        stored->store = node->param->trained || node->param->adapter ? 0 : store;
+        stored->bytes = matrix_bytes(stored->rows, stored->columns, stored->store);
+        stored->streamed = true;
+    } else {
+        stored->layout = STORED_ROWS;
+        stored->flipped = false;
+        stored->rows = type->dim[0], stored->columns = type->dim[1];
+        stored->pitch = row_pitch(stored->columns);
+        if (stored->columns == 1)
+            stored->pitch = 64;
+        stored->bytes = stored->rows * stored->pitch;
+    }
+}
+
+void layout(Schedule *schedule, Arena *arena)
+{
+    Graph *graph = schedule->graph;
+    schedule->stored = ARENA_ARRAY(arena, Stored, graph->param_count);
+    ParamUse *uses = ARENA_ARRAY(arena, ParamUse, graph->param_count);
+    note_uses(graph, uses);
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        if (node->op != OP_PARAM)
+            continue;
+        Stored *stored = &schedule->stored[node->param->index];
+        choose(node, &uses[node->param->index], schedule->options.store, stored);
+        int64_t *total = node->param->trained ? &schedule->params_bytes : &schedule->weights_bytes;
+        stored->bytes = round_up(stored->bytes, ALIGN);
+        stored->offset = *total;
+        *total += stored->bytes;
+        if (stored->streamed)
+            schedule->bytes_per_token += stored->bytes;
+    }
+}

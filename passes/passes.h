@@ -1,0 +1,13 @@
+/* passes.h - the passes of passes.def, as functions. */
+#pragma once
+#include "passes/pass.h"
+
+#define PASS(name, when, summary) PassFunction pass_##name;
+#include "passes/passes.def"
+
+/* Runs rules until nothing changes; used by more than one pass. */
+bool simplify_graph(Graph *graph, Arena *scratch);
+/* A node without the views that only rename it (sites). */
+Node *skip_sites(Node *node);
+/* The value of a scalar constant; false when it is none. */
+bool const_value(const Node *node, double *value);

@@ -1,0 +1,300 @@
+/* config.c - see config.h.  Fields of adapter_config.json: PEFT's LoraConfig. */
+#include "passes/peft/config.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const Loc nowhere = {0};
+
+const char *const *peft_parse_names(const char *text, int *count, Arena *arena)
+{
+    const char **names = NULL;
+    int capacity = 0;
+    *count = 0;
+    while (*text) {
+        size_t length = strcspn(text, ",");
+        if (length)
+            ARENA_PUSH(arena, names, *count, capacity, arena_strndup(arena, text, length));
+        text += length + (text[length] == ',');
+    }
+    return names;
+}
+
+bool peft_parse_lora(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
+{
+    int count, pattern_capacity = 0;
+    const char *const *items = peft_parse_names(text, &count, arena);
+    const char **targets = ARENA_ARRAY(arena, const char *, count + 1);
+    PeftPattern *patterns = NULL;
+    for (int i = 0; i < count; i++) {
+        size_t length = strcspn(items[i], "=");
+        targets[i] = arena_strndup(arena, items[i], length);
+        if (items[i][length] != '=')
+            continue;
+        char *end;
+        PeftPattern pattern = {.key = targets[i], .is_role = true};
+        pattern.rank = strtoll(items[i] + length + 1, &end, 10);
+        if (*end == ':')
+            pattern.alpha = strtod(end + 1, &end);
+        else
+            pattern.alpha = 2.0 * (double)pattern.rank;
+        if (*end || pattern.rank < 1) {
+            diag_error(diag, nowhere, "--lora: '%s' is not ROLE, ROLE=RANK or ROLE=RANK:ALPHA", items[i]);
+            return false;
+        }
+        ARENA_PUSH(arena, patterns, spec->pattern_count, pattern_capacity, pattern);
+    }
+    if (!count) {
+        diag_error(diag, nowhere, "--lora needs roles or module names, e.g. --lora q,v");
+        return false;
+    }
+    spec->targets = targets;
+    spec->target_count = count;
+    spec->patterns = patterns;
+    return true;
+}
+
+bool peft_parse_layers(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
+{
+    int count, capacity = 0;
+    const char *const *items = peft_parse_names(text, &count, arena);
+    int64_t *layers = NULL;
+    for (int i = 0; i < count; i++) {
+        char *end;
+        long long first = strtoll(items[i], &end, 10), last = first + 1;
+        if (*end == ':')
+            last = strtoll(end + 1, &end, 10);
+        if (*end || first < 0 || last <= first || last > 100000) {
+            diag_error(diag, nowhere, "--layers: '%s' is not a layer or a range FIRST:END", items[i]);
+            return false;
+        }
+        for (long long l = first; l < last; l++)
+            ARENA_PUSH(arena, layers, spec->layer_count, capacity, (int64_t)l);
+    }
+    spec->layers = layers;
+    return true;
+}
+
+/* --- adapter_config.json --------------------------------------------------------------------------------------------- */
+
+typedef struct Reader {
+    PeftSpec *spec;
+    const json_t *root;
+    const char *path;
+    Arena *arena;
+    Diag *diag;
+} Reader;
+
+static bool bad(Reader *r, const char *key, const char *expected)
+{
+    diag_error(r->diag, nowhere, "%s: \"%s\" is not %s", r->path, key, expected);
+    return false;
+}
+
+/* A list of strings, or null.  A string is given to *single where that is allowed. */
+static bool read_names(Reader *r, const char *key, const char *const **names, int *count, const char **single)
+{
+    const json_t *value = json_object_get(r->root, key);
+    *count = 0;
+    if (!value || json_is_null(value))
+        return true;
+    if (json_is_string(value) && single) {
+        *single = arena_strdup(r->arena, json_string_value(value));
+        return true;
+    }
+    if (!json_is_array(value))
+        return bad(r, key, single ? "a list of names or a string" : "a list of names");
+    const char **list = ARENA_ARRAY(r->arena, const char *, json_array_size(value) + 1);
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const json_t *item = json_array_get(value, i);
+        if (!json_is_string(item))
+            return bad(r, key, "a list of names");
+        list[(*count)++] = arena_strdup(r->arena, json_string_value(item));
+    }
+    *names = list;
+    return true;
+}
+
+static bool read_number(Reader *r, const char *key, double *value)
+{
+    const json_t *item = json_object_get(r->root, key);
+    if (!item || json_is_null(item))
+        return true;
+    if (!json_is_number(item))
+        return bad(r, key, "a number");
+    *value = json_number_value(item);
+    return true;
+}
+
+static bool read_layers(Reader *r)
+{
+    const json_t *value = json_object_get(r->root, "layers_to_transform");
+    if (!value || json_is_null(value))
+        return true;
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    int64_t *layers = ARENA_ARRAY(r->arena, int64_t, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *item = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_integer(item))
+            return bad(r, "layers_to_transform", "a list of layers");
+        layers[i] = json_integer_value(item);
+    }
+    r->spec->layers = layers;
+    r->spec->layer_count = (int)count;
+    return true;
+}
+
+static bool read_patterns(Reader *r)
+{
+    static const char *const keys[] = {"rank_pattern", "alpha_pattern"};
+    PeftPattern *patterns = NULL;
+    int capacity = 0;
+    for (int k = 0; k < 2; k++) {
+        json_t *table = json_object_get(r->root, keys[k]);
+        if (!table || json_is_null(table))
+            continue;
+        if (!json_is_object(table))
+            return bad(r, keys[k], "an object");
+        const char *name;
+        json_t *value;
+        json_object_foreach(table, name, value) {
+            if (!json_is_number(value))
+                return bad(r, keys[k], "an object of numbers");
+            PeftPattern pattern = {.key = arena_strdup(r->arena, name)};
+            if (k == 0)
+                pattern.rank = (int64_t)json_number_value(value);
+            else
+                pattern.alpha = json_number_value(value);
+            ARENA_PUSH(r->arena, patterns, r->spec->pattern_count, capacity, pattern);
+        }
+    }
+    r->spec->patterns = patterns;
+    return true;
+}
+
+/* Whether a field says anything but "not used". */
+static bool is_set(const json_t *value)
+{
+    if (!value || json_is_null(value) || json_is_false(value))
+        return false;
+    if (json_is_object(value) || json_is_array(value))
+        return json_is_object(value) ? json_object_size(value) > 0 : json_array_size(value) > 0;
+    return true;
+}
+
+/* Fields that change what the adapter computes and that this compiler does not implement. */
+static bool refuse_unsupported(Reader *r)
+{
+    static const char *const fields[] = {
+        "use_dora", "lora_bias", "layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
+        "target_parameters", "use_bdlora", "layers_pattern", "arrow_config", "velora_config", "monteclora_config",
+        "kasa_config",
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!is_set(json_object_get(r->root, fields[i])))
+            continue;
+        diag_error(r->diag, nowhere, "%s: \"%s\" is set, which is not supported", r->path, fields[i]);
+        return false;
+    }
+    const json_t *init = json_object_get(r->root, "init_lora_weights");
+    if (json_is_string(init) && strcmp(json_string_value(init), "gaussian") != 0) {
+        diag_error(r->diag, nowhere, "%s: \"init_lora_weights\" is \"%s\": such an adapter changes the base, which is not supported",
+                   r->path, json_string_value(init));
+        return false;
+    }
+    return true;
+}
+
+static bool read_bias(Reader *r)
+{
+    static const char *const names[] = {"none", "all", "lora_only"};
+    const json_t *value = json_object_get(r->root, "bias");
+    if (!value || json_is_null(value))
+        return true;
+    for (int i = 0; i < 3; i++)
+        if (json_is_string(value) && !strcmp(json_string_value(value), names[i])) {
+            r->spec->bias = (PeftBias)i;
+            return true;
+        }
+    return bad(r, "bias", "\"none\", \"all\" or \"lora_only\"");
+}
+
+static bool read_peft_lora(Reader *r)
+{
+    PeftSpec *spec = r->spec;
+    const char *single = NULL;
+    double rank = 8, alpha = 8;
+    spec->method = "lora";
+    spec->dropout = 0;
+    spec->train_is_modules = true;
+    if (!refuse_unsupported(r) || !read_bias(r) || !read_layers(r) || !read_patterns(r) ||
+        !read_names(r, "target_modules", &spec->targets, &spec->target_count, &single) ||
+        !read_names(r, "exclude_modules", &spec->exclude, &spec->exclude_count, NULL) ||
+        !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL) || !read_number(r, "r", &rank) ||
+        !read_number(r, "lora_alpha", &alpha) || !read_number(r, "lora_dropout", &spec->dropout))
+        return false;
+    spec->rank = (int64_t)rank;
+    spec->alpha = alpha;
+    spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
+    if (single && !strcmp(single, "all-linear")) {
+        const char **targets = ARENA_ARRAY(r->arena, const char *, 1);
+        targets[0] = single;
+        spec->targets = targets;
+        spec->target_count = 1;
+    } else {
+        spec->target_regex = single;
+    }
+    if (spec->target_count || spec->target_regex)
+        return true;
+    diag_error(r->diag, nowhere, "%s: \"target_modules\" is missing; name the modules the adapter is for", r->path);
+    return false;
+}
+
+static bool read_split_lora(Reader *r)
+{
+    double rank = 0, alpha = 0;
+    r->spec->method = "lora";
+    r->spec->split = true;
+    if (!read_names(r, "parts", &r->spec->targets, &r->spec->target_count, NULL) || !read_number(r, "r", &rank) ||
+        !read_number(r, "alpha", &alpha))
+        return false;
+    r->spec->rank = (int64_t)rank;
+    r->spec->alpha = alpha;
+    return true;
+}
+
+static bool read_any(Reader *r)
+{
+    const json_t *type = json_object_get(r->root, "peft_type"), *method = json_object_get(r->root, "method");
+    if (json_is_string(type)) {
+        if (!strcmp(json_string_value(type), "LORA"))
+            return read_peft_lora(r);
+        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA is", r->path,
+                   json_string_value(type));
+        return false;
+    }
+    if (json_is_string(method) && !strcmp(json_string_value(method), "split_lora"))
+        return read_split_lora(r);
+    if (json_is_string(method))
+        diag_error(r->diag, nowhere, "%s: adapters of method '%s' are not supported", r->path, json_string_value(method));
+    else
+        diag_error(r->diag, nowhere, "%s: no \"peft_type\": not an adapter's configuration", r->path);
+    return false;
+}
+
+bool peft_parse_config(PeftSpec *spec, const char *json, const char *path, Arena *arena, Diag *diag)
+{
+    json_error_t error;
+    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(root)) {
+        diag_error(diag, nowhere, "%s:%d:%d: not a JSON object: %s", path, error.line, error.column, error.text);
+        json_decref(root);
+        return false;
+    }
+    Reader reader = {spec, root, path, arena, diag};
+    bool ok = read_any(&reader);
+    json_decref(root);
+    spec->origin = path;
+    return ok;
+}

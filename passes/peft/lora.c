@@ -1,0 +1,263 @@
+/* lora.c - LoRA (Hu et al., 2021):   y = x W   ->   y + s (dropout(x) A') B'
+ *
+ * A [r, in] and B [out, r] are trained, W is frozen; s = alpha / r (rsLoRA, Kalajdzievski 2023: alpha / sqrt r).  A starts uniform in
+ * +-1/sqrt(in) as in PEFT, B at zero, so that step 0 is the base model.  LoRA-FA (Zhang et al., 2023) freezes A.
+ *
+ * A fused weight (GPT-2's c_attn) selected by its module path has one A for all its slices, as in PEFT; selected by role, each
+ * slice has factors of its own, as in loralib.  A table: A [r, entries] starts at zero, B [d, r] normal; s B A is added to the lookup. */
+#include <math.h>
+#include <string.h>
+
+#include "ir/build.h"
+#include "passes/peft/select.h"
+
+typedef struct Lora {
+    Graph *graph;
+    const PeftSpec *spec;
+    PeftResult *result;
+    Diag *diag;
+    Node **map; /* replacement of each node, by id */
+    int node_count;
+    PeftSite *sites;
+    int site_count;
+    int merge_capacity;
+} Lora;
+
+static const Loc nowhere = {0};
+
+/* Width of what a product or a lookup gives. */
+static int64_t node_out(const Node *node)
+{
+    return node->type.dim[node->type.rank - 1];
+}
+
+static double scaling(const Lora *l, const PeftSite *site)
+{
+    return site->alpha / (l->spec->rslora ? sqrt((double)site->rank) : (double)site->rank);
+}
+
+/* Extent of the output axis of the file's tensor, and the slice of it that a param is. */
+static FileSlice out_slice(const Param *param)
+{
+    return param->slices[param->transposed ? 0 : 1];
+}
+
+static const char *tensor_name(Lora *l, const PeftSite *site, const char *suffix)
+{
+    const Param *param = site->param;
+    if (site->by_role && param->site)
+        return arena_format(l->graph->arena, "%s.%s%s", param->module, param->site, suffix);
+    return peft_name(l->graph, param->module, suffix);
+}
+
+/* Checks an adapter that was given against the site; takes the rank from its tensor. */
+static bool fit_adapter(Lora *l, PeftSite *site, const char *a, int64_t in)
+{
+    if (!l->spec->tensors)
+        return true;
+    const PeftTensor *tensor = adapter_tensor(l->spec, a);
+    if (!tensor) {
+        diag_error(l->diag, nowhere, "%s: the adapter has no tensor '%s', which its target_modules ask for",
+                   l->spec->origin, a);
+        return false;
+    }
+    if (tensor->rank != 2 || tensor->shape[1] != in) {
+        diag_error(l->diag, nowhere, "%s: '%s' does not fit this model: expected [%lld, %lld], got [%lld, %lld]",
+                   l->spec->origin, a, (long long)site->rank, (long long)in, (long long)tensor->shape[0],
+                   (long long)tensor->shape[1]);
+        return false;
+    }
+    if (tensor->shape[0] != site->rank) {
+        diag_error(l->diag, nowhere, "%s: '%s' has rank %lld, but the configuration says %lld", l->spec->origin, a,
+                   (long long)tensor->shape[0], (long long)site->rank);
+        return false;
+    }
+    return true;
+}
+
+static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
+{
+    int64_t most = in < out ? in : out;
+    if (site->rank >= 1 && site->rank <= most)
+        return true;
+    diag_error(l->diag, nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension", l->spec->origin,
+               (long long)site->rank, site->param->module, (long long)most);
+    return false;
+}
+
+static void add_merge(Lora *l, PeftMerge merge)
+{
+    ARENA_PUSH(l->graph->arena, l->result->merges, l->result->merge_count, l->merge_capacity, merge);
+}
+
+/* s (dropout(x) A'), the first half. */
+static Node *down(Lora *l, const PeftSite *site, const char *a, int64_t in)
+{
+    Graph *g = l->graph;
+    Node *node = adapter_param(g, l->spec, a, in, site->rank, site->rank, 0, a);
+    Param *param = node->param;
+    param->init = INIT_UNIFORM;
+    param->init_scale = 1 / sqrt((double)in);
+    param->trained = param->trained && !l->spec->freeze_a;
+    Node *x = site->input;
+    if (l->spec->dropout > 0 && !l->spec->infer) {
+        Attrs attrs = attrs_default();
+        attrs.rate = l->spec->dropout;
+        attrs.name = a;
+        x = graph_add(g, OP_DROPOUT, &attrs, 1, &x);
+    }
+    return b_scale(g, b_matmul(g, x, node, false, false), scaling(l, site));
+}
+
+/* y + u B', the second half; B's rows `start` and on of a file tensor with `extent` rows. */
+static void up(Lora *l, const PeftSite *site, Node *u, const char *b, int64_t extent, int64_t start)
+{
+    Graph *g = l->graph;
+    int64_t out = node_out(site->node);
+    const char *name = extent == out ? b
+                                     : arena_format(g->arena, "%s[%lld:%lld]", b, (long long)start,
+                                                    (long long)(start + out));
+    Node *node = adapter_param(g, l->spec, b, site->rank, out, extent, start, name);
+    node->param->init = INIT_ZERO;
+    node->param->fast = true;
+    l->map[site->node->id] = b_add(g, site->node, b_matmul(g, u, node, false, false));
+}
+
+/* All sites of one module that share an A: the slices of a fused weight. */
+static bool rewrite_product(Lora *l, PeftSite *site)
+{
+    const Param *param = site->param;
+    int64_t in = site->input->type.dim[site->input->type.rank - 1];
+    bool apart = site->by_role && param->site;
+    FileSlice slice = out_slice(param);
+    const char *a = tensor_name(l, site, ".lora_A.weight"), *b = tensor_name(l, site, ".lora_B.weight");
+    int64_t extent = apart ? slice.stop - slice.start : slice.extent;
+    if (!fit_adapter(l, site, a, in) || !check_rank(l, site, in, extent))
+        return false;
+    graph_stamp(l->graph, site->node);
+    Node *u = down(l, site, a, in);
+    for (PeftSite *other = site; other < l->sites + l->site_count; other++) {
+        if (other->done || strcmp(other->param->module, param->module) != 0 || other->lookup || other->input != site->input ||
+            (apart && other != site))
+            continue;
+        FileSlice part = out_slice(other->param);
+        up(l, other, u, b, extent, apart ? 0 : part.start);
+        other->done = true;
+    }
+    add_merge(l, (PeftMerge){.tensor = param->tensor,
+                             .a = a,
+                             .b = b,
+                             .scale = scaling(l, site),
+                             .transposed = !param->transposed,
+                             .out_start = apart ? slice.start : 0,
+                             .out_stop = apart ? slice.stop : slice.extent});
+    return true;
+}
+
+static bool rewrite_lookup(Lora *l, PeftSite *site)
+{
+    Graph *g = l->graph;
+    int64_t entries = site->param->slices[0].extent, width = node_out(site->node);
+    const char *a = tensor_name(l, site, ".lora_embedding_A"), *b = tensor_name(l, site, ".lora_embedding_B");
+    if (!fit_adapter(l, site, a, entries) || !check_rank(l, site, entries, width))
+        return false;
+    graph_stamp(g, site->node);
+    Node *table = adapter_param(g, l->spec, a, entries, site->rank, site->rank, 0, a);
+    table->param->init = INIT_ZERO;
+    table->param->trained = table->param->trained && !l->spec->freeze_a;
+    Node *u = b_scale(g, b_op2(g, OP_GATHER, table, site->input), scaling(l, site));
+    Node *node = adapter_param(g, l->spec, b, site->rank, width, width, 0, b);
+    node->param->init = INIT_NORMAL;
+    node->param->init_scale = 1;
+    node->param->fast = true;
+    l->map[site->node->id] = b_add(g, site->node, b_matmul(g, u, node, false, false));
+    if (site->tied)
+        l->result->cannot_merge = arena_format(g->arena, "'%s' is the output head as well, which the update must not change",
+                                               site->param->tensor);
+    else /* the table is [entries, d] = (B A)' */
+        add_merge(l, (PeftMerge){.tensor = site->param->tensor, .a = a, .b = b, .scale = scaling(l, site),
+                                 .transposed = true, .out_stop = width});
+    return true;
+}
+
+static bool has_lora(const Lora *l, const char *module)
+{
+    for (int i = 0; i < l->site_count; i++)
+        if (!strcmp(l->sites[i].param->module, module))
+            return true;
+    return false;
+}
+
+/* A checkpoint tensor that is trained whole moves into the adapter's file. */
+static void train_whole(Lora *l, Param *param, const char *tensor)
+{
+    add_merge(l, (PeftMerge){.tensor = param->tensor, .b = tensor});
+    param_into_adapter(param, l->spec, tensor);
+}
+
+static void train_biases(Lora *l)
+{
+    for (int i = 0; i < l->graph->param_count; i++) {
+        Param *param = l->graph->params[i];
+        size_t length = strlen(param->tensor);
+        if (param->adapter || length < 5 || strcmp(param->tensor + length - 5, ".bias") != 0)
+            continue;
+        bool own = has_lora(l, param->module);
+        if (l->spec->bias == PEFT_BIAS_NONE || (l->spec->bias == PEFT_BIAS_LORA_ONLY && !own))
+            continue;
+        train_whole(l, param, peft_name(l->graph, param->module, own ? ".base_layer.bias" : ".bias"));
+    }
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t t = strlen(text), n = strlen(end);
+    return n <= t && !strcmp(text + t - n, end);
+}
+
+static bool train_further(Lora *l)
+{
+    bool ok = true;
+    for (int t = 0; t < l->spec->train_count; t++) {
+        const char *target = l->spec->train[t];
+        int hits = 0;
+        for (int i = 0; i < l->graph->param_count; i++) {
+            Param *param = l->graph->params[i];
+            bool hit = l->spec->train_is_modules ? ends_with(param->module, target)
+                                                 : param->role && !strcmp(param->role, target);
+            if (!hit || param->adapter)
+                continue;
+            train_whole(l, param, peft_name(l->graph, param->tensor, ""));
+            hits++;
+        }
+        if (!hits && !l->spec->tensors) {
+            diag_error(l->diag, nowhere, "%s: '%s', to be trained whole, matches no weight of model '%s'", l->spec->origin,
+                       target, l->graph->name);
+            ok = false;
+        }
+    }
+    return ok;
+}
+
+static bool apply(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
+{
+    Lora l = {.graph = graph, .spec = spec, .result = result, .diag = diag, .node_count = graph->node_count};
+    l.sites = peft_select(graph, spec, &l.site_count, diag);
+    if (!l.sites)
+        return false;
+    l.map = ARENA_ARRAY(graph->arena, Node *, graph->node_count);
+    bool ok = true;
+    for (int i = 0; i < l.site_count; i++) {
+        PeftSite *site = &l.sites[i];
+        if (!site->done)
+            ok = (site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site)) && ok;
+    }
+    if (!ok)
+        return false;
+    train_biases(&l);
+    ok = train_further(&l);
+    graph_replace_all(graph, l.map, l.node_count);
+    return ok;
+}
+
+const PeftMethod peft_lora = {"lora", "low-rank update of the selected products", apply};

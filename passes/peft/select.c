@@ -1,0 +1,230 @@
+/* select.c - see select.h.  Name rules: PEFT's (`target_modules`, `layers_to_transform`, `rank_pattern`). */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "passes/peft/select.h"
+
+#include <pcre2.h>
+#include <string.h>
+
+static const Loc nowhere = {0};
+
+bool path_has_suffix(const char *path, const char *name)
+{
+    size_t p = strlen(path), n = strlen(name);
+    if (n > p || strcmp(path + p - n, name) != 0)
+        return false;
+    return n == p || path[p - n - 1] == '.';
+}
+
+/* Compiled with both ends anchored, as re.fullmatch does. */
+bool path_matches(const char *path, const char *regex, Diag *diag)
+{
+    int code;
+    PCRE2_SIZE offset;
+    uint32_t options = PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED;
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, options, &code, &offset, NULL);
+    if (!compiled) {
+        PCRE2_UCHAR message[128];
+        pcre2_get_error_message(code, message, sizeof message);
+        diag_error(diag, nowhere, "bad regular expression '%s' at character %zu: %s", regex, (size_t)offset, (char *)message);
+        return false;
+    }
+    pcre2_match_data *match = pcre2_match_data_create_from_pattern(compiled, NULL);
+    int matched = pcre2_match(compiled, (PCRE2_SPTR)path, strlen(path), 0, 0, match, NULL);
+    pcre2_match_data_free(match);
+    pcre2_code_free(compiled);
+    return matched >= 0;
+}
+
+static bool role_is(const Param *param, const char *role)
+{
+    return param->role && !strcmp(param->role, role);
+}
+
+static bool graph_has_role(const Graph *graph, const char *role)
+{
+    for (int i = 0; i < graph->param_count; i++)
+        if (role_is(graph->params[i], role))
+            return true;
+    return false;
+}
+
+static bool is_all_linear(const PeftSpec *spec)
+{
+    return spec->target_count == 1 && !strcmp(spec->targets[0], "all-linear");
+}
+
+static bool in_layers(const PeftSpec *spec, const Param *param)
+{
+    if (!spec->layer_count)
+        return true;
+    for (int i = 0; i < spec->layer_count; i++)
+        if (spec->layers[i] == param->layer)
+            return true;
+    return false;
+}
+
+static bool excluded(const PeftSpec *spec, const Param *param)
+{
+    for (int i = 0; i < spec->exclude_count; i++)
+        if (path_has_suffix(param->module, spec->exclude[i]))
+            return true;
+    return false;
+}
+
+/* Does the spec select this parameter?  *by_role: through a role.  hits[i] counts what target i matched. */
+static bool selects(const Graph *graph, const PeftSpec *spec, const Param *param, bool lookup, bool *by_role, int *hits,
+                    Diag *diag)
+{
+    *by_role = false;
+    if (excluded(spec, param))
+        return false;
+    if (spec->target_regex)
+        return path_matches(param->module, spec->target_regex, diag) && in_layers(spec, param) && ++hits[0];
+    if (is_all_linear(spec))
+        return !lookup && !role_is(param, "head") && !role_is(param, "embed") && in_layers(spec, param) && ++hits[0];
+    for (int i = 0; i < spec->target_count; i++) {
+        bool is_role = !spec->tensors && graph_has_role(graph, spec->targets[i]);
+        is_role = is_role || spec->split;
+        /* A tied table selected by role `head` or as a product is not a lookup. */
+        if (is_role ? !role_is(param, spec->targets[i]) : !path_has_suffix(param->module, spec->targets[i]))
+            continue;
+        hits[i]++;
+        if (!in_layers(spec, param))
+            continue;
+        *by_role = is_role;
+        return true;
+    }
+    return false;
+}
+
+/* Later settings do not override: the first pattern that matches wins. */
+static void set_rank(const PeftSpec *spec, PeftSite *site, Diag *diag)
+{
+    site->rank = spec->rank;
+    site->alpha = spec->alpha;
+    bool rank_set = false, alpha_set = false;
+    for (int i = 0; i < spec->pattern_count; i++) {
+        const PeftPattern *pattern = &spec->patterns[i];
+        char regex[512];
+        snprintf(regex, sizeof regex, "(.*\\.)?(%s)", pattern->key);
+        if (pattern->is_role ? !role_is(site->param, pattern->key) : !path_matches(site->param->module, regex, diag))
+            continue;
+        if (pattern->rank && !rank_set)
+            site->rank = pattern->rank, rank_set = true;
+        if (pattern->alpha != 0 && !alpha_set)
+            site->alpha = pattern->alpha, alpha_set = true;
+    }
+}
+
+static void report_misses(const Graph *graph, const PeftSpec *spec, const int *hits, Diag *diag)
+{
+    int targets = spec->target_regex || is_all_linear(spec) ? 1 : spec->target_count;
+    for (int t = 0; t < targets; t++) {
+        if (hits[t])
+            continue;
+        const char *target = spec->target_regex ? spec->target_regex : spec->targets[t];
+        Text known = {.arena = graph->arena};
+        const char **names = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
+        int count = 0;
+        for (int i = 0; i < graph->param_count; i++) {
+            const char *role = graph->params[i]->role;
+            bool seen = !role;
+            for (int k = 0; k < count && !seen; k++)
+                seen = !strcmp(names[k], role);
+            if (seen)
+                continue;
+            names[count++] = role;
+            text_format(&known, "%s%s", count > 1 ? ", " : "", role);
+        }
+        diag_error(diag, nowhere, "%s: '%s' matches no weight of model '%s'; its roles are %s", spec->origin, target,
+                   graph->name, known.data ? known.data : "none");
+        const char *near = nearest_word(target, names, count);
+        if (near)
+            diag_note(diag, nowhere, "did you mean '%s'?", near);
+    }
+}
+
+static bool is_site(const Node *node)
+{
+    if (node->op == OP_GATHER)
+        return node->inputs[0]->op == OP_PARAM && node->inputs[0]->type.rank == 2;
+    return op_info[node->op].class == OC_GEMM && node->inputs[1]->op == OP_PARAM;
+}
+
+static bool used_in_product(const Graph *graph, const Param *param)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        for (int k = 0; k < node->input_count; k++) {
+            const Node *input = node->inputs[k];
+            while (op_info[input->op].class == OC_VIEW)
+                input = input->inputs[0];
+            if (input->op == OP_PARAM && input->param == param && op_info[node->op].class == OC_GEMM)
+                return true;
+        }
+    }
+    return false;
+}
+
+PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag)
+{
+    PeftSite *sites = NULL;
+    int capacity = 0, errors = diag->errors;
+    int *hits = ARENA_ARRAY(graph->arena, int, spec->target_count + 1);
+    *count = 0;
+    for (int i = 0; i < graph->node_count; i++) {
+        Node *node = graph->nodes[i];
+        if (!is_site(node))
+            continue;
+        bool lookup = node->op == OP_GATHER;
+        PeftSite site = {.node = node, .lookup = lookup, .input = node->inputs[lookup ? 1 : 0]};
+        site.param = node->inputs[lookup ? 0 : 1]->param;
+        if (!selects(graph, spec, site.param, lookup, &site.by_role, hits, diag))
+            continue;
+        set_rank(spec, &site, diag);
+        site.tied = lookup && used_in_product(graph, site.param);
+        ARENA_PUSH(graph->arena, sites, *count, capacity, site);
+    }
+    if (!spec->split || *count == 0)
+        report_misses(graph, spec, hits, diag);
+    return diag->errors == errors ? sites : NULL;
+}
+
+/* --- parameters of the adapter --------------------------------------------------------------------------------------- */
+
+void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor)
+{
+    param->base = param->tensor;
+    param->tensor = tensor;
+    param->adapter = true;
+    param->trained = !spec->infer;
+    param->init = INIT_TENSOR;
+}
+
+const PeftTensor *adapter_tensor(const PeftSpec *spec, const char *name)
+{
+    for (int i = 0; i < spec->tensor_count; i++)
+        if (!strcmp(spec->tensors[i].name, name))
+            return &spec->tensors[i];
+    return NULL;
+}
+
+Node *adapter_param(Graph *graph, const PeftSpec *spec, const char *tensor, int64_t rows, int64_t columns, int64_t extent,
+                    int64_t start, const char *name)
+{
+    Param *param = graph_new_param(graph, name);
+    param->tensor = tensor;
+    param->layer = graph->layer;
+    param->adapter = true;
+    param->trained = !spec->infer;
+    param->transposed = true;
+    param->file_rank = 2;
+    param->slices[0] = (FileSlice){extent, start, start + columns};
+    param->slices[1] = (FileSlice){rows, 0, rows};
+    return graph_param(graph, param, type_of(DT_F32, 2, (int64_t[]){rows, columns}));
+}
+
+const char *peft_name(Graph *graph, const char *path, const char *suffix)
+{
+    return arena_format(graph->arena, "base_model.model.%s%s", path, suffix);
+}

@@ -1,0 +1,35 @@
+/* select.h - which weights a method fires on; shared by all methods. */
+#pragma once
+#include "passes/peft/peft.h"
+
+/* A place where a weight meets its input: x W, or a lookup in W. */
+typedef struct PeftSite {
+    Node *node;      /* the matmul or gather */
+    Node *input;     /* x; a lookup: the indices */
+    Param *param;
+    bool lookup;
+    bool tied;       /* lookup: the table is a product's operand as well */
+    bool by_role;    /* selected by role: slices of a fused weight stay apart */
+    int64_t rank;
+    double alpha;
+    bool done;       /* a method has rewritten it together with another site */
+} PeftSite;
+
+/* All sites that `spec` selects, in the graph's order; NULL after reporting errors (e.g. a target that matches nothing). */
+PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag);
+
+/* PEFT's rule for names: the path is `name` or ends with "." and it. */
+bool path_has_suffix(const char *path, const char *name);
+/* Whole-string match of a Python-style regular expression; an invalid one is an error. */
+bool path_matches(const char *path, const char *regex, Diag *diag);
+
+/* Copies `param` into a parameter of the adapter's file called `tensor`: trained, or a constant when the spec infers. */
+void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor);
+/* The adapter's own tensor of this name; NULL when it has none.  With no adapter given: NULL, *missing_ok true. */
+const PeftTensor *adapter_tensor(const PeftSpec *spec, const char *name);
+/* A new parameter [rows, columns] stored in the file as its transpose: slice [start, stop) of the file's first axis, whose
+ * extent is `extent`. */
+Node *adapter_param(Graph *graph, const PeftSpec *spec, const char *tensor, int64_t rows, int64_t columns, int64_t extent,
+                    int64_t start, const char *name);
+/* PEFT's prefix of module paths in adapter files. */
+const char *peft_name(Graph *graph, const char *path, const char *suffix);

@@ -1,0 +1,179 @@
+/* settings.c - adapter_config.json as PEFT writes it (`json.dumps(indent=2, sort_keys=True)`): the keys that PEFT >= 0.10 reads. */
+#include "passes/peft/settings.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void add_string(Text *text, const char *string)
+{
+    text_add(text, "\"");
+    for (const char *c = string; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            text_format(text, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20)
+            text_format(text, "\\u%04x", (unsigned)*c);
+        else
+            text_addn(text, c, 1);
+    }
+    text_add(text, "\"");
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A list, sorted and without repetition; null when empty. */
+static void add_list(Text *text, const char **names, int count)
+{
+    if (!count) {
+        text_add(text, "null");
+        return;
+    }
+    qsort(names, (size_t)count, sizeof *names, by_text);
+    text_add(text, "[");
+    for (int i = 0, written = 0; i < count; i++) {
+        if (i && !strcmp(names[i - 1], names[i]))
+            continue;
+        text_add(text, written++ ? ",\n    " : "\n    ");
+        add_string(text, names[i]);
+    }
+    text_add(text, "\n  ]");
+}
+
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot ? dot + 1 : path;
+}
+
+/* Base modules of a spec's low-rank pairs, as suffixes that select them and nothing else of this model. */
+static void add_targets(Graph *graph, Text *text, const PeftResult *result)
+{
+    const char **names = ARENA_ARRAY(graph->arena, const char *, result->merge_count + 1);
+    int count = 0;
+    for (int i = 0; i < result->merge_count; i++) {
+        const char *a = result->merges[i].a;
+        if (!a)
+            continue;
+        const char *end = strstr(a, ".lora_");
+        const char *path = arena_strndup(graph->arena, a, (size_t)(end - a));
+        if (!strncmp(path, "base_model.model.", 17))
+            path += 17;
+        names[count++] = path;
+    }
+    /* One name for modules of all layers if that selects only them. */
+    for (int i = 0; i < count; i++) {
+        const char *short_name = last_part(names[i]);
+        bool only = true;
+        for (int p = 0; p < graph->param_count && only; p++) {
+            const Param *param = graph->params[p];
+            bool linear = !param->adapter && param->file_rank == 2 && !strcmp(last_part(param->module), short_name);
+            bool ours = false;
+            for (int k = 0; k < count && linear && !ours; k++)
+                ours = !strcmp(names[k], param->module) || (short_name != names[i] && !strcmp(names[k], short_name));
+            only = !linear || ours;
+        }
+        if (only)
+            names[i] = short_name;
+    }
+    add_list(text, names, count);
+}
+
+/* PEFT knows modules, not roles: the module name of the first weight with that role. */
+static const char *pattern_key(const Graph *graph, const PeftPattern *pattern)
+{
+    for (int i = 0; pattern->is_role && i < graph->param_count; i++) {
+        const Param *param = graph->params[i];
+        if (param->role && !strcmp(param->role, pattern->key))
+            return last_part(param->module);
+    }
+    return pattern->key;
+}
+
+static void add_patterns(const Graph *graph, Text *text, const PeftSpec *spec, bool alpha)
+{
+    int written = 0;
+    text_add(text, "{");
+    for (int i = 0; i < spec->pattern_count; i++) {
+        const PeftPattern *pattern = &spec->patterns[i];
+        if (alpha ? pattern->alpha == 0 : pattern->rank == 0)
+            continue;
+        text_add(text, written++ ? ",\n    " : "\n    ");
+        add_string(text, pattern_key(graph, pattern));
+        if (alpha)
+            text_format(text, ": %.17g", pattern->alpha);
+        else
+            text_format(text, ": %lld", (long long)pattern->rank);
+    }
+    text_add(text, written ? "\n  }" : "}");
+}
+
+static void add_saved(Graph *graph, Text *text, const PeftSpec *spec)
+{
+    const char **names = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
+    int count = 0;
+    if (spec->train_is_modules) {
+        for (int i = 0; i < spec->train_count; i++)
+            names[count++] = spec->train[i];
+    } else {
+        for (int t = 0; t < spec->train_count; t++)
+            for (int i = 0; i < graph->param_count; i++) {
+                const Param *param = graph->params[i];
+                if (param->role && !strcmp(param->role, spec->train[t]) && param->adapter)
+                    names[count++] = last_part(param->module);
+            }
+    }
+    add_list(text, names, count);
+}
+
+static void add_split(Text *text, const PeftSpec *spec)
+{
+    text_format(text, "{\n  \"alpha\": %.17g,\n  \"method\": \"split_lora\",\n  \"parts\": [", spec->alpha);
+    for (int i = 0; i < spec->target_count; i++) {
+        text_add(text, i ? ",\n    " : "\n    ");
+        add_string(text, spec->targets[i]);
+    }
+    text_format(text, "\n  ],\n  \"r\": %lld\n}", (long long)spec->rank);
+}
+
+const char *peft_settings(Graph *graph, const PeftSpec *spec, const PeftResult *result)
+{
+    static const char *const biases[] = {"none", "all", "lora_only"};
+    Text text = {.arena = graph->arena};
+    bool split = spec->split, conv1d = false;
+    for (int i = 0; i < result->merge_count; i++) {
+        const char *a = result->merges[i].a;
+        split = split || (a && strncmp(a, "base_model.", 11) != 0);
+        conv1d = conv1d || (a && result->merges[i].transposed && strstr(a, ".lora_A"));
+    }
+    if (split) {
+        add_split(&text, spec);
+        return text.data;
+    }
+    text_add(&text, "{\n  \"alpha_pattern\": ");
+    add_patterns(graph, &text, spec, true);
+    text_add(&text, ",\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
+    add_string(&text, graph->name);
+    text_format(&text, ",\n  \"bias\": \"%s\",\n  \"fan_in_fan_out\": %s,\n  \"inference_mode\": true,\n", biases[spec->bias],
+                conv1d ? "true" : "false");
+    text_add(&text, "  \"init_lora_weights\": true,\n  \"layer_replication\": null,\n  \"layers_pattern\": null,\n"
+                    "  \"layers_to_transform\": ");
+    for (int i = 0; i < spec->layer_count; i++)
+        text_format(&text, "%s%lld", i ? ",\n    " : "[\n    ", (long long)spec->layers[i]);
+    text_add(&text, spec->layer_count ? "\n  ]" : "null");
+    text_format(&text, ",\n  \"loftq_config\": {},\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.17g,\n", spec->alpha,
+                spec->dropout);
+    text_add(&text, "  \"megatron_config\": null,\n  \"megatron_core\": \"megatron.core\",\n  \"modules_to_save\": ");
+    add_saved(graph, &text, spec);
+    text_format(&text, ",\n  \"peft_type\": \"LORA\",\n  \"r\": %lld,\n  \"rank_pattern\": ", (long long)spec->rank);
+    add_patterns(graph, &text, spec, false);
+    text_add(&text, ",\n  \"revision\": null,\n  \"target_modules\": ");
+    if (spec->target_regex)
+        add_string(&text, spec->target_regex);
+    else
+        add_targets(graph, &text, result);
+    text_format(&text, ",\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}",
+                spec->rslora ? "true" : "false");
+    return text.data;
+}

@@ -1,0 +1,176 @@
+/* recognise.c - finds attention and the loss over the vocabulary in what the user wrote.
+ *
+ * softmax(s q k', where = mask) v, in any spelling of the scale and of the mask, becomes one node on two-dimensional operands; heads
+ * that repeat_heads shares become kv_heads.  cross_entropy(x W, targets) with a frozen W becomes linear_cross_entropy, which
+ * never stores the logits. */
+#include "ir/build.h"
+#include "passes/passes.h"
+
+/* What attention is made of. */
+typedef struct Match {
+    Node *q, *k, *v; /* [heads, T, size] */
+    double scale;
+    bool causal;
+    int64_t window;
+    int64_t heads, kv_heads;
+} Match;
+
+/* x c and c x and x / c for a number c: strips it off and multiplies *scale. */
+static Node *strip_scale(Node *node, double *scale)
+{
+    double c;
+    for (;;) {
+        if (node->op == OP_MUL && const_value(node->inputs[1], &c)) {
+            *scale *= c;
+            node = node->inputs[0];
+        } else if (node->op == OP_MUL && const_value(node->inputs[0], &c)) {
+            *scale *= c;
+            node = node->inputs[1];
+        } else if (node->op == OP_DIV && const_value(node->inputs[1], &c)) {
+            *scale /= c;
+            node = node->inputs[0];
+        } else {
+            return node;
+        }
+    }
+}
+
+/* row - w < col */
+static bool match_window(const Node *mask, Match *m)
+{
+    const Node *a = mask->inputs[0], *b = mask->inputs[1];
+    double w;
+    if (mask->op != OP_LT)
+        return false;
+    bool before = a->op == OP_SUB && a->inputs[0]->op == OP_ROW && const_value(a->inputs[1], &w) && b->op == OP_COL;
+    bool distance = a->op == OP_SUB && a->inputs[0]->op == OP_ROW && a->inputs[1]->op == OP_COL && const_value(b, &w);
+    if (!before && !distance)
+        return false;
+    if (m->window == 0 || w < (double)m->window)
+        m->window = (int64_t)w;
+    return true;
+}
+
+static bool match_mask(const Node *mask, Match *m)
+{
+    double value;
+    if (mask->op == OP_AND)
+        return match_mask(mask->inputs[0], m) && match_mask(mask->inputs[1], m);
+    if (mask->op == OP_BROADCAST)
+        return match_mask(mask->inputs[0], m);
+    if (const_value(mask, &value))
+        return value != 0;
+    if (mask->op == OP_LE && const_value(mask->inputs[0], &value) && const_value(mask->inputs[1], &value))
+        return true; /* how "everything" is spelled */
+    if (mask->op == OP_LE && mask->inputs[0]->op == OP_COL && mask->inputs[1]->op == OP_ROW)
+        return m->causal = true;
+    return match_window(mask, m);
+}
+
+static Node *strip_repeat(Node *node, int64_t *kv_heads)
+{
+    if (node->op != OP_REPEAT_HEADS)
+        return node;
+    *kv_heads = node->inputs[0]->type.dim[0];
+    return node->inputs[0];
+}
+
+static bool match_attention(Node *product, Match *m)
+{
+    if (product->op != OP_MATMUL || product->attrs.ta || product->attrs.tb || product->type.rank != 3)
+        return false;
+    Node *softmax = product->inputs[0];
+    if (softmax->op != OP_SOFTMAX)
+        return false;
+    *m = (Match){.scale = 1, .heads = product->type.dim[0]};
+    Node *scores = strip_scale(softmax->inputs[0], &m->scale);
+    if (scores->op != OP_MATMUL || scores->attrs.ta || !scores->attrs.tb)
+        return false;
+    int64_t v_heads = m->kv_heads = m->heads;
+    m->q = strip_scale(scores->inputs[0], &m->scale);
+    m->k = strip_repeat(strip_scale(scores->inputs[1], &m->scale), &m->kv_heads);
+    m->v = strip_repeat(product->inputs[1], &v_heads);
+    bool shapes = m->q->type.rank == 3 && m->k->type.rank == 3 && m->v->type.rank == 3 && v_heads == m->kv_heads &&
+                  m->k->type.dim[0] == m->kv_heads && m->k->type.dim[2] == m->q->type.dim[2] &&
+                  m->v->type.dim[2] == m->q->type.dim[2];
+    return shapes && match_mask(softmax->inputs[1], m);
+}
+
+static Node *build_attention(Graph *g, Node *product, const Match *m)
+{
+    Attrs attrs = attrs_default();
+    attrs.scale = m->scale;
+    attrs.heads = m->heads;
+    attrs.kv_heads = m->kv_heads;
+    attrs.head_dim = m->q->type.dim[2];
+    attrs.causal = m->causal;
+    attrs.window = m->window;
+    graph_stamp(g, product);
+    Node *inputs[] = {b_op1(g, OP_MERGE_HEADS, m->q), b_op1(g, OP_MERGE_HEADS, m->k), b_op1(g, OP_MERGE_HEADS, m->v)};
+    Node *attention = graph_add(g, OP_ATTENTION, &attrs, 3, inputs);
+    Attrs split = attrs_default();
+    split.heads = m->heads;
+    Node *o = b_result(g, attention, 0);
+    return graph_add(g, OP_SPLIT_HEADS, &split, 1, &o);
+}
+
+static Node *build_loss(Graph *g, Node *loss)
+{
+    Node *logits = loss->inputs[0];
+    if (logits->op != OP_MATMUL || logits->attrs.ta || logits->inputs[1]->op != OP_PARAM ||
+        logits->inputs[1]->param->trained)
+        return NULL;
+    Attrs attrs = attrs_default();
+    attrs.tb = logits->attrs.tb;
+    graph_stamp(g, loss);
+    Node *inputs[] = {logits->inputs[0], logits->inputs[1], loss->inputs[1]};
+    return b_result(g, graph_add(g, OP_LINEAR_CROSS_ENTROPY, &attrs, 3, inputs), 0);
+}
+
+/* A score matrix that is left over has no kernel. */
+static bool check_left(Graph *graph, PassContext *context)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        int over_tokens = 0;
+        for (int k = 0; k < node->type.rank; k++)
+            over_tokens += node->type.dim[k] == DIM_T || node->type.dim[k] == DIM_S;
+        if (over_tokens < 2)
+            continue;
+        diag_error(context->diag, node->loc,
+                   "this attention has a form that is not compiled yet; known is softmax(scale * q @ k', where = mask) @ v "
+                   "with masks of 'col <= row' and 'col > row - window'");
+        return false;
+    }
+    return true;
+}
+
+bool pass_recognise(Graph *graph, PassContext *context)
+{
+    int count = graph->node_count;
+    Node **map = ARENA_ARRAY(context->scratch, Node *, count + 1);
+    for (int i = 0; i < count; i++) {
+        Node *node = graph->nodes[i];
+        Match match;
+        if (match_attention(node, &match))
+            map[i] = build_attention(graph, node, &match);
+        else if (node->op == OP_CROSS_ENTROPY && context->training)
+            map[i] = build_loss(graph, node);
+    }
+    graph_replace_all(graph, map, count);
+    /* Operands of one node may be another's: new nodes follow too. */
+    for (int i = count; i < graph->node_count; i++)
+        for (int k = 0; k < graph->nodes[i]->input_count; k++) {
+            Node *input = graph->nodes[i]->inputs[k];
+            if (input->id < count && map[input->id])
+                graph->nodes[i]->inputs[k] = map[input->id];
+        }
+    Node *loss = graph_find_output(graph, "loss"), *logits = graph_find_output(graph, "logits");
+    graph->output_count = 0;
+    if (context->training && loss)
+        graph_output(graph, "loss", loss);
+    else if (logits)
+        graph_output(graph, "logits", logits);
+    graph_compact(graph);
+    return simplify_graph(graph, context->scratch) && check_left(graph, context);
+}

@@ -1,0 +1,191 @@
+/* simplify.c - algebraic rules until nothing changes.
+ *
+ * Each rule looks at one node and gives what may stand for it, or NULL.  Sweeps go from the leaves up, so most chains are done in one. */
+#include "ir/build.h"
+#include "ir/eval.h"
+#include "passes/passes.h"
+
+enum { SWEEPS_MAX = 16 };
+
+typedef Node *Rule(Graph *g, Node *n);
+#define RULE(name) static Node *rule_##name(Graph *g, Node *n)
+#define A (n->inputs[0])
+#define B (n->inputs[1])
+
+bool const_value(const Node *node, double *value)
+{
+    if (node->op != OP_CONST)
+        return false;
+    *value = node->attrs.value;
+    return true;
+}
+
+static bool is_value(const Node *node, double wanted)
+{
+    double value;
+    return const_value(node, &value) && !(value < wanted) && !(value > wanted);
+}
+
+static bool swaps_last_two(const Node *n)
+{
+    int rank = n->attrs.dims.count;
+    if (n->op != OP_PERMUTE || rank < 2)
+        return false;
+    for (int i = 0; i < rank - 2; i++)
+        if (n->attrs.dims.at[i] != i)
+            return false;
+    return n->attrs.dims.at[rank - 2] == rank - 1;
+}
+
+/* merge_heads(split_heads(x)) = x */
+RULE(merge_split) { (void)g; return n->op == OP_MERGE_HEADS && A->op == OP_SPLIT_HEADS ? A->inputs[0] : NULL; }
+
+/* split_heads(merge_heads(x)) = x, for the same heads */
+RULE(split_merge)
+{
+    (void)g;
+    bool same = n->op == OP_SPLIT_HEADS && A->op == OP_MERGE_HEADS && A->inputs[0]->type.dim[0] == n->attrs.heads;
+    return same ? A->inputs[0] : NULL;
+}
+
+/* merge_heads(rope(x)) = rope(merge_heads(x)), head by head */
+RULE(merge_rope)
+{
+    if (n->op != OP_MERGE_HEADS || A->op != OP_ROPE)
+        return NULL;
+    Attrs attrs = A->attrs;
+    attrs.heads = A->type.dim[0];
+    Node *merged = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    return graph_add(g, OP_ROPE, &attrs, 3, (Node *[]){merged, A->inputs[1], A->inputs[2]});
+}
+
+/* merge_heads(c x) = c merge_heads(x) for a number c */
+RULE(merge_scale)
+{
+    double c;
+    if (n->op != OP_MERGE_HEADS || A->op != OP_MUL || !const_value(A->inputs[1], &c))
+        return NULL;
+    return b_mul(g, b_op1(g, OP_MERGE_HEADS, A->inputs[0]), A->inputs[1]);
+}
+
+/* a @ b' and a' @ b are products that read an operand transposed */
+RULE(transposed_operand)
+{
+    if (n->op != OP_MATMUL || !(swaps_last_two(A) || swaps_last_two(B)))
+        return NULL;
+    bool ta = swaps_last_two(A), tb = swaps_last_two(B);
+    return b_matmul(g, ta ? A->inputs[0] : A, tb ? B->inputs[0] : B, ta != n->attrs.ta, tb != n->attrs.tb);
+}
+
+/* two transpositions cancel */
+RULE(permute_twice)
+{
+    (void)g;
+    return swaps_last_two(n) && swaps_last_two(A) ? A->inputs[0] : NULL;
+}
+
+RULE(neg_twice) { (void)g; return n->op == OP_NEG && A->op == OP_NEG ? A->inputs[0] : NULL; }
+
+/* x * 1 = x / 1 = x + 0 = x - 0 = x */
+RULE(neutral)
+{
+    (void)g;
+    bool right = ((n->op == OP_MUL || n->op == OP_DIV) && is_value(B, 1)) ||
+                 ((n->op == OP_ADD || n->op == OP_SUB) && is_value(B, 0));
+    bool left = (n->op == OP_MUL && is_value(A, 1)) || (n->op == OP_ADD && is_value(A, 0));
+    Node *kept = right ? A : left ? B : NULL;
+    return kept && type_equal(kept->type, n->type) ? kept : NULL;
+}
+
+RULE(reshape_twice)
+{
+    return n->op == OP_RESHAPE && A->op == OP_RESHAPE ? b_reshape(g, A->inputs[0], n->type.rank, n->type.dim) : NULL;
+}
+
+RULE(same_shape)
+{
+    (void)g;
+    bool shapes = n->op == OP_RESHAPE || n->op == OP_BROADCAST || n->op == OP_SUM_TO;
+    return shapes && type_equal(n->type, A->type) ? A : NULL;
+}
+
+/* Element-wise ops broadcast by themselves. */
+RULE(broadcast_operand)
+{
+    if (op_info[n->op].class != OC_MAP || n->input_count != 2)
+        return NULL;
+    for (int i = 0; i < 2; i++) {
+        Node *operand = n->inputs[i], *other = n->inputs[1 - i];
+        Type type;
+        if (operand->op != OP_BROADCAST || !type_broadcast(operand->inputs[0]->type, other->type, &type))
+            continue;
+        type.dtype = n->type.dtype;
+        if (!type_equal(type, n->type))
+            continue;
+        Node *inputs[2] = {n->inputs[0], n->inputs[1]};
+        inputs[i] = operand->inputs[0];
+        return graph_add(g, n->op, &n->attrs, 2, inputs);
+    }
+    return NULL;
+}
+
+/* Numbers only: compute it now. */
+RULE(fold)
+{
+    double inputs[4];
+    if (!eval_is_map(n->op) || n->type.rank != 0 || n->type.dtype != DT_F32 || n->op == OP_DROPOUT || n->input_count > 3)
+        return NULL;
+    for (int i = 0; i < n->input_count; i++)
+        if (!const_value(n->inputs[i], &inputs[i]))
+            return NULL;
+    return b_const(g, eval_map(n->op, inputs));
+}
+
+static Rule *const rules[] = {
+    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_transposed_operand,
+    rule_permute_twice, rule_neg_twice,   rule_neutral,      rule_reshape_twice, rule_same_shape,
+    rule_broadcast_operand, rule_fold,
+};
+
+static Node *apply(Graph *graph, Node *node)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        Node *better = rules[i](graph, node);
+        if (better)
+            return better;
+    }
+    return NULL;
+}
+
+bool simplify_graph(Graph *graph, Arena *scratch)
+{
+    for (int sweep = 0; sweep < SWEEPS_MAX; sweep++) {
+        int count = graph->node_count;
+        bool changed = false;
+        Node **map = ARENA_ARRAY(scratch, Node *, count + 1);
+        for (int i = 0; i < count; i++) {
+            Node *node = graph->nodes[i];
+            for (int k = 0; k < node->input_count; k++)
+                while (node->inputs[k]->id < count && map[node->inputs[k]->id])
+                    node->inputs[k] = map[node->inputs[k]->id];
+            graph_stamp(graph, node);
+            map[i] = apply(graph, node);
+            changed = changed || map[i];
+        }
+        graph_replace_all(graph, map, count);
+        graph_compact(graph);
+        if (!changed)
+            break;
+    }
+    return true;
+}
+
+bool pass_simplify(Graph *graph, PassContext *context)
+{
+    return simplify_graph(graph, context->scratch);
+}
+
+bool pass_resimplify(Graph *graph, PassContext *context)
+{
+    return simplify_graph(graph, context->scratch);
+}

@@ -1,0 +1,17 @@
+/* error.c - see error.h. */
+#include "runtime/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+_Bool lrt_fail(LrtError *error, LrtStatus status, const char *format, ...)
+{
+    if (error->status != LRT_OK)
+        return 0;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof error->text, format, args);
+    va_end(args);
+    error->status = status;
+    return 0;
+}

@@ -1,0 +1,21 @@
+/* error.h - how the runtime reports what went wrong.
+ *
+ * The library never prints and never exits.  A function that can fail takes an LrtError *, fills it and returns
+ * false, NULL or the status itself; the program's main prints `text` and exits with `status`.  A text is one line,
+ * lower case, no full stop: it names the file, the place in it and the remedy. */
+#pragma once
+
+typedef enum LrtStatus {
+    LRT_OK = 0,
+    LRT_FAILED = 1,  /* the run failed: disk full, out of memory, interrupted */
+    LRT_INVALID = 2, /* the call or an input is wrong */
+} LrtStatus;
+
+typedef struct LrtError {
+    LrtStatus status;
+    char text[1024];
+} LrtError;
+
+/* Formats the message, sets the status and returns false.  Keeps the first error: later calls on an error that
+ * already has a status do nothing. */
+_Bool lrt_fail(LrtError *error, LrtStatus status, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,42 @@
+/* tokenizer.h - text to token ids and back: byte-level BPE from GGUF metadata or tokenizer.json. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/error.h"
+
+typedef struct LrtTokenizer LrtTokenizer;
+
+typedef struct LrtIds {
+    int32_t *data;
+    size_t count, capacity;
+} LrtIds;
+
+/* Reads PATH: a .gguf (tokenizer.ggml.*) or a tokenizer.json.  Kinds this program does not know are refused by name.
+ * tokenizer_config.json, generation_config.json and config.json beside a tokenizer.json give the begin and end tokens. */
+LrtTokenizer *lrt_tokenizer_open(const char *path, LrtError *error);
+/* The same from memory: what `lrt_tokenizer_pack` made (the form that programs carry). */
+LrtTokenizer *lrt_tokenizer_unpack(const void *data, size_t size, LrtError *error);
+/* Everything encoding and decoding need, as one block of bytes (malloc'ed); equal tokenizers give equal bytes. */
+void *lrt_tokenizer_pack(const LrtTokenizer *tokenizer, size_t *size, LrtError *error);
+void lrt_tokenizer_close(LrtTokenizer *tokenizer);
+
+/* Appends the ids of `text`.  `specials`: strings of special tokens in the text become their ids (else they are plain
+ * text), and what the post-processor adds (begin, end) is added.  Invalid UTF-8 is treated as the tokenizers library does. */
+bool lrt_tokenizer_encode(const LrtTokenizer *tokenizer, const char *text, size_t length, bool specials, LrtIds *ids,
+                          LrtError *error);
+/* Appends the text of one token to `out` (room for lrt_tokenizer_longest() bytes); returns the number of bytes.
+ * Bytes may end inside a UTF-8 sequence: a streaming caller writes them as they come. */
+size_t lrt_tokenizer_decode(const LrtTokenizer *tokenizer, int32_t id, bool skip_special, char *out);
+size_t lrt_tokenizer_longest(const LrtTokenizer *tokenizer); /* bytes of the longest token */
+
+int32_t lrt_tokenizer_size(const LrtTokenizer *tokenizer); /* ids are 0 .. size - 1 */
+int32_t lrt_tokenizer_begin(const LrtTokenizer *tokenizer); /* -1: none */
+int32_t lrt_tokenizer_end(const LrtTokenizer *tokenizer);   /* -1: none */
+bool lrt_tokenizer_is_end(const LrtTokenizer *tokenizer, int32_t id); /* any end-of-text or end-of-turn token */
+int32_t lrt_tokenizer_find(const LrtTokenizer *tokenizer, const char *token); /* id of a token's exact string, -1: none */
+uint64_t lrt_tokenizer_hash(const LrtTokenizer *tokenizer); /* XXH3 of the packed form */
+
+bool lrt_ids_push(LrtIds *ids, int32_t id); /* false: out of memory */
+void lrt_ids_free(LrtIds *ids);
