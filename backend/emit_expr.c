@@ -5,7 +5,7 @@
 
 #include "ir/diag.h"
 
-Expr *expr_new(Arena *arena, Emit *e, Binding *binding)
+Expr *vexpr_new(Arena *arena, Emit *e, Binding *binding)
 {
     int nodes = binding->schedule->graph->node_count;
     Expr *x = ARENA_NEW(arena, Expr);
@@ -18,19 +18,19 @@ Expr *expr_new(Arena *arena, Emit *e, Binding *binding)
     return x;
 }
 
-void expr_row(Expr *x, Val row)
+void vexpr_row(Expr *x, Val row)
 {
     x->row = row;
     x->row_generation++;
     x->chunk_generation++;
 }
 
-void expr_chunk(Expr *x)
+void vexpr_chunk(Expr *x)
 {
     x->chunk_generation++;
 }
 
-void expr_set_row(Expr *x, const Node *node, Val value)
+void vexpr_set_row(Expr *x, const Node *node, Val value)
 {
     x->row_value[node->id] = value;
     x->row_mark[node->id] = x->row_generation;
@@ -90,7 +90,7 @@ static Val lookup(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
     const Node *table = node->inputs[0];
-    Val index = LLVMBuildExtractElement(e->builder, expr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
+    Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
     index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
     if (table->op != OP_PARAM)
         ice("lookup in something that is not a parameter");
@@ -126,12 +126,12 @@ static Val compute(Expr *x, const Node *node, Val column)
         Val inputs[4];
         if (node->op == OP_ADD && x->absent) {
             if (node->inputs[0] == x->absent)
-                return expr_value(x, node->inputs[1], column);
+                return vexpr_value(x, node->inputs[1], column);
             if (node->inputs[1] == x->absent)
-                return expr_value(x, node->inputs[0], column);
+                return vexpr_value(x, node->inputs[0], column);
         }
         for (int i = 0; i < node->input_count; i++)
-            inputs[i] = expr_value(x, node->inputs[i], column);
+            inputs[i] = vexpr_value(x, node->inputs[i], column);
         return emit_map(x, node, inputs, column);
     }
     switch (node->op) {
@@ -146,9 +146,9 @@ static Val compute(Expr *x, const Node *node, Val column)
     case OP_PARAM:
         return vector_param(x, node, column);
     case OP_BROADCAST:
-        return expr_value(x, node->inputs[0], column);
+        return vexpr_value(x, node->inputs[0], column);
     case OP_SLICE:
-        return expr_value(x, node->inputs[0], ll_add(e, column, ll_i64(e, node->attrs.start)));
+        return vexpr_value(x, node->inputs[0], ll_add(e, column, ll_i64(e, node->attrs.start)));
     case OP_GATHER:
         return lookup(x, node, column);
     case OP_SELECT_ROWS: {
@@ -167,7 +167,7 @@ static const Node *skip_views(const Node *node)
     return node;
 }
 
-Val expr_value(Expr *x, const Node *node, Val column)
+Val vexpr_value(Expr *x, const Node *node, Val column)
 {
     node = skip_views(node);
     if (node == x->accumulator)
@@ -192,18 +192,18 @@ static bool has_columns(const Node *node)
     return node_row_dim(node) ? node_columns(node) > 1 : node->type.dim[node->type.rank - 1] != 1;
 }
 
-void expr_hoist(Expr *x, const Node *node)
+void vexpr_hoist(Expr *x, const Node *node)
 {
     node = skip_views(node);
     if (node == x->accumulator || node == x->absent || x->row_mark[node->id] == x->row_generation)
         return;
     if (!has_columns(node)) {
-        Val value = expr_value(x, node, ll_i64(x->e, 0));
-        expr_set_row(x, node, value);
+        Val value = vexpr_value(x, node, ll_i64(x->e, 0));
+        vexpr_set_row(x, node, value);
         return;
     }
     if (x->binding->schedule->buffer_of[node->id] && !is_own(x->binding->kernel, node))
         return;
     for (int i = 0; i < node->input_count; i++)
-        expr_hoist(x, node->inputs[i]);
+        vexpr_hoist(x, node->inputs[i]);
 }

@@ -15,14 +15,14 @@ typedef struct Expr {
     Val accumulated;
 } Expr;
 
-Expr *expr_new(Arena *arena, Emit *e, Binding *binding);
-void expr_row(Expr *x, Val row);   /* a new row: forgets everything */
-void expr_chunk(Expr *x);          /* new columns: forgets what belongs to the last ones */
+Expr *vexpr_new(Arena *arena, Emit *e, Binding *binding);
+void vexpr_row(Expr *x, Val row);   /* a new row: forgets everything */
+void vexpr_chunk(Expr *x);          /* new columns: forgets what belongs to the last ones */
 /* Columns column .. column + 15 of a node's value as <16 x float>, <16 x i32> or <16 x i1>; one-column values in all lanes. */
-Val expr_value(Expr *x, const Node *node, Val column);
+Val vexpr_value(Expr *x, const Node *node, Val column);
 /* Computes the one-column values below `node` now, so that they stay outside the loop over columns. */
-void expr_hoist(Expr *x, const Node *node);
-void expr_set_row(Expr *x, const Node *node, Val value); /* a finished reduction */
+void vexpr_hoist(Expr *x, const Node *node);
+void vexpr_set_row(Expr *x, const Node *node, Val value); /* a finished reduction */
 
 /* x where kept, scaled by 1 / (1 - rate), else 0 (ir/dropout.h); x itself when the context is not training. */
 Val emit_dropout(Expr *x, const Node *node, Val value, Val column);

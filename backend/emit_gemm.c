@@ -2,8 +2,7 @@
  *
  *   task       a block of rows x a group of panels
  *   panel step one main tile's panels: as stored, or produced into scratch
- *   strip      the tile's rows: A strip x panels -> tile in scratch (+ U strip x L panels) ->
- * epilogue
+ *   strip      the tile's rows of A x panels -> tile in scratch (+ U x L panels) -> epilogue
  *
  * Up to 4 rows (decoding) go through tiles of so many rows that are wider instead: one pass
  * over the weights with enough independent chains, in the form in which they are stored.
@@ -18,19 +17,15 @@
 
 enum {
     FEW_ROWS = 4,
-    SPLIT_ROWS = 64, /* from this many rows on tasks are blocks of rows, too */
-    TASKS_WANTED =
-        32, /* of a large product: enough for the threads of one machine to end together */
-    TASKS_FEW = 96,        /* of a product with few rows */
-    GROUP_BYTES = 1 << 17, /* of weights that are worth a task */
-    PRODUCED_ROWS = 128,   /* rows that pay for producing a panel */
-    SHARED_BYTES =
-        8
-        << 20, /* of an operand that stays in the third-level cache while the other passes by */
+    SPLIT_ROWS = 64,        /* from this many rows on tasks are blocks of rows, too */
+    TASKS_WANTED = 32,      /* of a large product, so that all threads end together */
+    TASKS_FEW = 96,         /* of a product with few rows */
+    GROUP_BYTES = 1 << 17,  /* of weights that are worth a task */
+    PRODUCED_ROWS = 128,    /* rows that pay for producing a panel */
+    SHARED_BYTES = 8 << 20, /* of the operand that stays in the third-level cache */
 };
 
-/* --- what does not depend on the number of rows
- * ------------------------------------------------- */
+/* --- what does not depend on the number of rows ------------------------------------------- */
 
 static int64_t count_panels(const GemmSpec *spec)
 {
@@ -73,8 +68,7 @@ int64_t gemm_scratch_bytes(const GemmSpec *spec)
     return bytes;
 }
 
-/* --- tasks
- * -------------------------------------------------------------------------------------- */
+/* --- tasks -------------------------------------------------------------------------------- */
 
 typedef struct Split {
     Val rows_each, panels_each; /* of a task */
@@ -139,8 +133,7 @@ Val emit_gemm_tasks(Emit *e, const GemmSpec *spec, Val rows)
     return ll_mul(e, split.row_tasks, split.panel_tasks);
 }
 
-/* --- epilogue
- * ----------------------------------------------------------------------------------- */
+/* --- epilogue ----------------------------------------------------------------------------- */
 
 /* void (context, record, task, scratch, row, rows, panel, panels): hands the tile to the
  * caller's epilogue.  A function, so that its code exists once. */
@@ -178,8 +171,7 @@ static Val emit_finish(Emit *e, const GemmSpec *spec)
     return function;
 }
 
-/* --- tiles
- * -------------------------------------------------------------------------------------- */
+/* --- tiles -------------------------------------------------------------------------------- */
 
 typedef struct Driver {
     Emit *e;
@@ -201,8 +193,7 @@ typedef struct PanelStep {
     int store;
 } PanelStep;
 
-/* What a strip prefetches into the second-level cache: so many lines every TILE_UNROLL steps.
- */
+/* What a strip prefetches into the second-level cache: lines every TILE_UNROLL steps. */
 typedef struct Ahead {
     Val from;
     int lines;
@@ -264,8 +255,7 @@ static void emit_rest(Driver *d, const PanelStep *step, Val row)
     }
 }
 
-/* --- panels
- * ------------------------------------------------------------------------------------- */
+/* --- panels ------------------------------------------------------------------------------- */
 
 /* The `full` panels from number `panel` on, as they are stored. */
 static PanelStep whole_step(Driver *d, Val panel, int full)
@@ -391,8 +381,7 @@ static void emit_stream(Driver *d, int rows)
     }
 }
 
-/* --- kernel
- * ------------------------------------------------------------------------------------- */
+/* --- kernel ------------------------------------------------------------------------------- */
 
 static void begin_task(Driver *d, Val rows)
 {
@@ -430,7 +419,9 @@ Val emit_gemm(Emit *e, const GemmSpec *spec)
     begin_task(&d, rows);
     /* Rows up to which the kernel does something else than for many. */
     int64_t few = can_stream(spec) ? FEW_ROWS : 0;
-    int64_t small = few && spec->store != LRT_STORE_F32 ? e->target->mr - 1 : few;
+    int64_t small = few;
+    if (few && spec->store != LRT_STORE_F32 && e->target->mr - 1 > few)
+        small = e->target->mr - 1;
     for (int64_t count = 1; count <= few && count <= spec->max_rows; count++) {
         If branch =
             if_begin(e, LLVMBuildICmp(e->builder, LLVMIntEQ, rows, ll_i64(e, count), ""));
@@ -444,7 +435,6 @@ Val emit_gemm(Emit *e, const GemmSpec *spec)
         emit_short(&d);
         if_end(e, &branch);
     }
-    small = small < few ? few : small;
     if (spec->max_rows > small) {
         If branch =
             if_begin(e, LLVMBuildICmp(e->builder, LLVMIntSGT, rows, ll_i64(e, small), ""));

@@ -101,8 +101,7 @@ Val emit_gemm_tn_tasks(Emit *e, const GemmTnSpec *spec, Val rows)
     return ll_i64(e, t.steps * t.groups);
 }
 
-/* --- the kernel
- * ---------------------------------------------------------------------------------- */
+/* --- the kernel --------------------------------------------------------------------------- */
 
 typedef struct TnDriver {
     Emit *e;

@@ -59,16 +59,16 @@ static void finish_tile(Emit *e, void *user, Val accumulated, Val row, Val colum
 {
     Product *product = user;
     Expr *x = product->x;
-    expr_row(x, row);
+    vexpr_row(x, row);
     x->accumulated = accumulated;
-    Val value = expr_value(x, product->root, column);
+    Val value = vexpr_value(x, product->root, column);
     Val at = ll_at(e, operand_pointer(e, product->out), ll_mul(e, row, ll_i64(e, product->out.pitch)));
     ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
 }
 
 static void emit_gemm_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
 {
-    Product product = {.x = expr_new(e->arena, e, b)};
+    Product product = {.x = vexpr_new(e->arena, e, b)};
     describe_product(b, kernel, &product);
     product.x->accumulator = kernel->anchor;
     product.x->absent = kernel->second;

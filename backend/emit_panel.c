@@ -60,8 +60,7 @@ Val panel_row(Emit *e, int store, Val block, Val scale, int64_t row)
     return ll_fmul(e, LLVMBuildSIToFP(e->builder, wide, e->t_vec, ""), scale);
 }
 
-/* --- transposing
- * ------------------------------------------------------------------------------- */
+/* --- transposing -------------------------------------------------------------------------- */
 
 /* Lanes of `a` (0 .. 15) and `b` (16 .. 31). */
 static Val shuffle(Emit *e, Val a, Val b, const int lanes[LANES])
@@ -92,8 +91,7 @@ void emit_transpose(Emit *e, Val rows[LANES])
     }
 }
 
-/* --- producers
- * --------------------------------------------------------------------------------- */
+/* --- producers ---------------------------------------------------------------------------- */
 
 /* Rows of the stored panels become columns: 16 stored rows are one panel, `valid` of them
  * exist. */

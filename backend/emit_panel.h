@@ -1,14 +1,12 @@
-/* emit_panel.h - where the panels of a product come from: as stored, widened, dequantised,
- * transposed.
+/* emit_panel.h - where panels come from: as stored, widened, dequantised, transposed.
  *
  * A stored panel holds 16 columns of a matrix, row after row; runtime/pack.h has the forms of
- * the element types. Whatever the source, the values are the same f32 numbers: widening and
+ * the element types.  Whatever the source, the values are the same f32 numbers: widening and
  * dequantising are exact. */
 #pragma once
 #include "backend/ll.h"
 
-/* A block of a Q8_0 panel: 16 f16 scales, then 32 rows of 16 int8 (LRT_Q8_* in runtime/pack.h).
- */
+/* A block of a Q8_0 panel: 16 f16 scales, then 32 rows of 16 int8 (as in runtime/pack.h). */
 enum {
     PANEL_Q8_ROWS = 32,
     PANEL_Q8_SCALES = 32,

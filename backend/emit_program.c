@@ -90,8 +90,10 @@ static void bind_kernel(Program *p, const Kernel *kernel)
     for (int i = 0; i < b->count; i++)
         ARENA_PUSH(p->arena, p->records, count, p->record_capacity, b->record[i]);
     p->record_count = count;
-    if (!find_code(p, b->signature.data)) {
-        Code code = {.signature = b->signature.data, .kernel = kernel};
+    /* A copy: asking for scratch or tasks binds once more and writes on. */
+    const char *signature = arena_strdup(p->arena, b->signature.data);
+    if (!find_code(p, signature)) {
+        Code code = {.signature = signature, .kernel = kernel};
         code.name = arena_format(p->arena, "kernel.%d", p->code_count);
         if (code_of[kernel->kind]->scratch) {
             int64_t bytes = code_of[kernel->kind]->scratch(b, kernel);
@@ -99,7 +101,7 @@ static void bind_kernel(Program *p, const Kernel *kernel)
         }
         ARENA_PUSH(p->arena, p->codes, p->code_count, p->code_capacity, code);
     }
-    call.code = find_code(p, b->signature.data);
+    call.code = find_code(p, signature);
     ARENA_PUSH(p->arena, p->calls, p->call_count, p->call_capacity, call);
 }
 

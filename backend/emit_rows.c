@@ -108,7 +108,7 @@ static bool stores_columns(const Rows *r, const Node *output, int level)
 static void emit_chunk(Rows *r, int level, Val column, int valid, Val *accumulators)
 {
     Emit *e = r->e;
-    expr_chunk(r->x);
+    vexpr_chunk(r->x);
     Val mask = NULL;
     if (valid < LANES)
         mask = LLVMBuildICmp(e->builder, LLVMIntSLT, ll_lanes(e), ll_ivec(e, valid), "");
@@ -116,7 +116,7 @@ static void emit_chunk(Rows *r, int level, Val column, int valid, Val *accumulat
         const Node *reduction = r->reductions[i];
         if (r->level[reduction->id] != level + 1)
             continue;
-        Val value = expr_value(r->x, reduction->inputs[0], column);
+        Val value = vexpr_value(r->x, reduction->inputs[0], column);
         if (mask)
             value = ll_select(e, mask, value, neutral(e, reduction));
         accumulators[k] = combine(e, reduction, accumulators[k], value);
@@ -126,7 +126,7 @@ static void emit_chunk(Rows *r, int level, Val column, int valid, Val *accumulat
         const Node *output = r->kernel->outputs[i];
         if (!stores_columns(r, output, level))
             continue;
-        Val value = expr_value(r->x, output, column);
+        Val value = vexpr_value(r->x, output, column);
         Operand operand = bind_buffer(r->b, r->b->schedule->buffer_of[output->id]);
         Val at = ll_at(e, operand_pointer(e, operand), ll_mul(e, r->x->row, ll_i64(e, operand.pitch)));
         ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
@@ -148,11 +148,11 @@ static void hoist_level(Rows *r, int level)
 {
     for (int i = 0; i < r->reduction_count; i++)
         if (r->level[r->reductions[i]->id] == level + 1)
-            expr_hoist(r->x, r->reductions[i]->inputs[0]);
+            vexpr_hoist(r->x, r->reductions[i]->inputs[0]);
     for (int i = 0; i < r->kernel->output_count; i++)
         if (stores_columns(r, r->kernel->outputs[i], level))
             for (int k = 0; k < r->kernel->outputs[i]->input_count; k++)
-                expr_hoist(r->x, r->kernel->outputs[i]->inputs[k]);
+                vexpr_hoist(r->x, r->kernel->outputs[i]->inputs[k]);
 }
 
 static void emit_level(Rows *r, int level)
@@ -179,7 +179,7 @@ static void emit_level(Rows *r, int level)
         if (r->level[reduction->id] != level + 1)
             continue;
         Val total = reduction->op == OP_MAX ? ll_reduce_max(e, accumulators[k]) : ll_reduce_add(e, accumulators[k]);
-        expr_set_row(r->x, reduction, ll_splat(e, total));
+        vexpr_set_row(r->x, reduction, ll_splat(e, total));
         k++;
     }
 }
@@ -192,8 +192,8 @@ static void store_scalars(Rows *r)
         const Node *output = r->kernel->outputs[i];
         if (node_columns(output) > 1)
             continue;
-        expr_hoist(r->x, output);
-        Val value = LLVMBuildExtractElement(e->builder, expr_value(r->x, output, ll_i64(e, 0)), ll_i32(e, 0), "");
+        vexpr_hoist(r->x, output);
+        Val value = LLVMBuildExtractElement(e->builder, vexpr_value(r->x, output, ll_i64(e, 0)), ll_i32(e, 0), "");
         Operand operand = bind_buffer(r->b, r->b->schedule->buffer_of[output->id]);
         ll_store(e, value, ll_at(e, operand_pointer(e, operand), ll_mul(e, r->x->row, ll_i64(e, 4))), 4);
     }
@@ -202,7 +202,7 @@ static void store_scalars(Rows *r)
 static void emit_rows_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
 {
     int nodes = b->schedule->graph->node_count;
-    Rows r = {.e = e, .b = b, .kernel = kernel, .x = expr_new(e->arena, e, b)};
+    Rows r = {.e = e, .b = b, .kernel = kernel, .x = vexpr_new(e->arena, e, b)};
     r.level = ARENA_ARRAY(e->arena, int, nodes);
     r.mark = ARENA_ARRAY(e->arena, int, nodes);
     int levels = 0;
@@ -212,7 +212,7 @@ static void emit_rows_kernel(Emit *e, Binding *b, const Kernel *kernel, const ch
     }
     parts[0] = emit_kernel(e, name);
     Loop rows = begin_row_block(e, kernel, block_rows(kernel->width));
-    expr_row(r.x, rows.index);
+    vexpr_row(r.x, rows.index);
     for (int level = 0; level <= levels; level++)
         if (has_work(&r, level))
             emit_level(&r, level);
@@ -273,7 +273,7 @@ static Val fold_stack(Emit *e, Val chunks)
 
 static void emit_column_sum(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
 {
-    Expr *x = expr_new(e->arena, e, b);
+    Expr *x = vexpr_new(e->arena, e, b);
     parts[0] = emit_kernel(e, name);
     Val column = ll_mul(e, emit_param(e, KERNEL_TASK), ll_i64(e, LANES));
     Val rows = kernel_rows(e, kernel, emit_param(e, KERNEL_CONTEXT));
@@ -283,8 +283,8 @@ static void emit_column_sum(Emit *e, Binding *b, const Kernel *kernel, const cha
     Val last = ll_min(e, ll_add(e, first, ll_i64(e, SUM_ROWS)), rows);
     Val zero = ll_vec(e, 0), sum;
     Loop inner = loop_begin(e, first, last, ll_i64(e, 1), &zero, 1, true);
-    expr_row(x, inner.index);
-    Val next = ll_fadd(e, inner.carried[0], expr_value(x, kernel->anchor->inputs[0], column));
+    vexpr_row(x, inner.index);
+    Val next = ll_fadd(e, inner.carried[0], vexpr_value(x, kernel->anchor->inputs[0], column));
     loop_end(e, &inner, &next, &sum);
     push_chunk(e, outer.index, sum);
     loop_end(e, &outer, NULL, NULL);

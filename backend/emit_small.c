@@ -175,7 +175,7 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
 {
     const Stored *stored = &b->schedule->stored[kernel->gradient->index];
     Operand from = bind_rows(b, kernel->anchor->inputs[0]), to = bind_gradient(b, kernel->gradient);
-    Expr *x = expr_new(e->arena, e, b);
+    Expr *x = vexpr_new(e->arena, e, b);
     parts[0] = emit_kernel(e, name);
     Val column = ll_mul(e, emit_param(e, KERNEL_TASK), ll_i64(e, LANES));
     Val gradient = operand_pointer(e, to);
@@ -183,8 +183,8 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
     Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, ll_lanes(e), ll_splat(e, left), "");
     Loop rows = loop_begin(e, ll_i64(e, 0), kernel_rows(e, kernel, emit_param(e, KERNEL_CONTEXT)), ll_i64(e, 1), NULL,
                            0, false);
-    expr_row(x, rows.index);
-    Val index = LLVMBuildExtractElement(e->builder, expr_value(x, kernel->anchor->inputs[1], column), ll_i32(e, 0), "");
+    vexpr_row(x, rows.index);
+    Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, kernel->anchor->inputs[1], column), ll_i32(e, 0), "");
     index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
     Val source = ll_at(e, operand_pointer(e, from), ll_mul(e, rows.index, ll_i64(e, from.pitch)));
     Val value = ll_load(e, e->t_vec, ll_at(e, source, ll_mul(e, column, ll_i64(e, 4))), 4);

@@ -5,11 +5,9 @@
 
 #include "backend/emit_panel.h"
 
-/* Panels are read this many steps (rows of a panel) before they are used. */
 enum {
-    PREFETCH_STEPS = 8,
-    TN_PREFETCH = 900, /* multiply-adds from a row's prefetch to its use: the way from the
-                          third-level cache */
+    PREFETCH_STEPS = 8, /* rows of a panel: the way from the second-level cache */
+    TN_PREFETCH = 900,  /* multiply-adds: the way from the third-level cache and farther */
 };
 
 int tile_panels(const Target *target)
@@ -17,7 +15,7 @@ int tile_panels(const Target *target)
     return target->nv * target->width / LANES;
 }
 
-/* Enough independent chains to hide the latency of an addition, few enough streams for the
+/* Enough independent chains to hide the latency of a multiply-add, few enough streams for the
  * hardware's prefetcher. */
 int tile_panels_few(const Target *target, int rows)
 {
@@ -32,8 +30,7 @@ static int unroll(Emit *e)
     return e->tier == TARGET_GENERIC ? 1 : TILE_UNROLL;
 }
 
-/* --- rows times panels
- * ------------------------------------------------------------------------- */
+/* --- rows times panels -------------------------------------------------------------------- */
 
 /* What a loop over k carries: the accumulators, then three pointers. */
 typedef struct TileState {
@@ -48,26 +45,35 @@ static Val *pointer_of(TileState *s, int which)
     return &s->v[s->count + which];
 }
 
-/* `steps` steps of k; `a` points at the first one's column, `block` at the block of rows `row`
- * is in. */
+/* Starts a round of a loop over k: the state as the loop carries it. */
+static Loop state_loop(Emit *e, TileState *s, int64_t rounds, TileState *next)
+{
+    int count = s->count + 3;
+    Val zero = ll_i64(e, 0), one = ll_i64(e, 1);
+    Loop loop = loop_begin(e, zero, ll_i64(e, rounds), one, s->v, count, true);
+    next->count = s->count;
+    for (int i = 0; i < count; i++)
+        next->v[i] = loop.carried[i];
+    return loop;
+}
+
+/* `steps` steps of k: A from column `a` on, the panels' rows from the first of `block` on. */
 static void emit_steps(Emit *e, const Tile *tile, TileState *s, Val a, Val block,
-                       const Val *scales, int64_t row, int64_t steps)
+                       const Val *scales, int64_t steps)
 {
     int64_t stride = panel_bytes(tile->store, tile->k);
     for (int64_t step = 0; step < steps; step++) {
         Val b[TILE_PANELS];
-        for (int p = 0; p < tile->panels; p++)
-            b[p] = panel_row(e, tile->store, ll_at_const(e, block, p * stride), scales[p],
-                             row + step);
-        if (tile->store == LRT_STORE_F32 && tile->rows > 4)
-            for (int p = 0; p < tile->panels; p++)
-                ll_prefetch(e,
-                            ll_at_const(e, block,
-                                        p * stride + (row + step + PREFETCH_STEPS) * PANEL_ROW),
-                            3);
+        for (int p = 0; p < tile->panels; p++) {
+            Val panel = ll_at_const(e, block, p * stride);
+            b[p] = panel_row(e, tile->store, panel, scales[p], step);
+            /* Tiles that stream weights leave this to the hardware, which does it better. */
+            if (tile->store == LRT_STORE_F32 && tile->rows > 4)
+                ll_prefetch(e, ll_at_const(e, panel, (step + PREFETCH_STEPS) * PANEL_ROW), 3);
+        }
         for (int i = 0; i < tile->rows; i++) {
-            Val x = ll_splat(
-                e, ll_load(e, e->t_f32, ll_at_const(e, a, i * tile->pitch + 4 * step), 4));
+            Val at = ll_at_const(e, a, i * tile->pitch + 4 * step);
+            Val x = ll_splat(e, ll_load(e, e->t_f32, at, 4));
             for (int p = 0; p < tile->panels; p++) {
                 Val *sum = &s->v[i * tile->panels + p];
                 *sum = ll_fma(e, x, b[p], *sum);
@@ -76,62 +82,53 @@ static void emit_steps(Emit *e, const Tile *tile, TileState *s, Val a, Val block
     }
 }
 
-/* Steps of element types whose blocks are short: whole blocks are unrolled. */
-static void emit_short_blocks(Emit *e, const Tile *tile, TileState *s)
+/* `rows` rows of k in blocks of `block_rows`, unrolled; moves the pointers past them. */
+static void emit_unrolled(Emit *e, const Tile *tile, TileState *s, int64_t rows)
 {
     static const Val no_scales[TILE_PANELS];
-    int64_t block_rows = panel_block_rows(tile->store),
-            block_bytes = panel_block_bytes(tile->store);
-    int64_t steps = unroll(e) > block_rows ? unroll(e) : block_rows;
-    int64_t rounds = tile->k / steps;
-    if (rounds) {
-        Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, rounds), ll_i64(e, 1), s->v,
-                               s->count + 3, true);
-        TileState next = {.count = s->count};
-        for (int i = 0; i < s->count + 3; i++)
-            next.v[i] = loop.carried[i];
-        Val a = *pointer_of(&next, STATE_A), b = *pointer_of(&next, STATE_B);
-        Val ahead = *pointer_of(&next, STATE_AHEAD);
-        for (int line = 0; line < tile->ahead; line++)
-            ll_prefetch(e, ll_at_const(e, ahead, 64 * line), 2);
-        for (int64_t row = 0; row < steps; row += block_rows)
-            emit_steps(e, tile, &next, ll_at_const(e, a, 4 * row),
-                       ll_at_const(e, b, row / block_rows * block_bytes), no_scales, 0,
-                       block_rows);
-        *pointer_of(&next, STATE_A) = ll_at_const(e, a, 4 * steps);
-        *pointer_of(&next, STATE_B) = ll_at_const(e, b, steps / block_rows * block_bytes);
-        *pointer_of(&next, STATE_AHEAD) = ll_at_const(e, ahead, 64 * tile->ahead);
-        loop_end(e, &loop, next.v, s->v);
+    int64_t block_rows = panel_block_rows(tile->store);
+    for (int64_t row = 0; row < rows; row += block_rows) {
+        Val *a = pointer_of(s, STATE_A), *b = pointer_of(s, STATE_B);
+        int64_t steps = rows - row < block_rows ? rows - row : block_rows;
+        emit_steps(e, tile, s, *a, *b, no_scales, steps);
+        *a = ll_at_const(e, *a, 4 * steps);
+        *b = ll_at_const(e, *b, panel_block_bytes(tile->store));
     }
-    Val a = *pointer_of(s, STATE_A), b = *pointer_of(s, STATE_B);
-    int64_t rest = tile->k % steps;
-    for (int64_t row = 0; row < rest; row += block_rows)
-        emit_steps(e, tile, s, ll_at_const(e, a, 4 * row),
-                   ll_at_const(e, b, row / block_rows * block_bytes), no_scales, 0,
-                   rest - row < block_rows ? rest - row : block_rows);
 }
 
-/* Val `index` of a block as a run-time number: rows of Q8_0 blocks are 16 bytes after the
- * scales. */
+/* All of k for element types whose blocks are short: whole blocks are unrolled. */
+static void emit_short_blocks(Emit *e, const Tile *tile, TileState *s)
+{
+    int64_t block_rows = panel_block_rows(tile->store);
+    int64_t steps = unroll(e) > block_rows ? unroll(e) : block_rows;
+    if (tile->k >= steps) {
+        TileState next;
+        Loop loop = state_loop(e, s, tile->k / steps, &next);
+        Val *ahead = pointer_of(&next, STATE_AHEAD);
+        for (int line = 0; line < tile->ahead; line++)
+            ll_prefetch(e, ll_at_const(e, *ahead, 64 * line), 2);
+        *ahead = ll_at_const(e, *ahead, 64 * tile->ahead);
+        emit_unrolled(e, tile, &next, steps);
+        loop_end(e, &loop, next.v, s->v);
+    }
+    emit_unrolled(e, tile, s, tile->k % steps);
+}
+
+/* `rows` rows of one block with scales; the rows of Q8_0 are 16 bytes each. */
 static void emit_block_rows(Emit *e, const Tile *tile, TileState *s, const Val *scales,
                             int64_t rows)
 {
-    int64_t steps = unroll(e), rounds = rows / steps;
-    if (rounds) {
-        Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, rounds), ll_i64(e, 1), s->v,
-                               s->count + 2, true);
-        TileState next = {.count = s->count};
-        for (int i = 0; i < s->count + 2; i++)
-            next.v[i] = loop.carried[i];
-        Val a = *pointer_of(&next, STATE_A), b = *pointer_of(&next, STATE_B);
-        emit_steps(e, tile, &next, a, b, scales, 0, steps);
-        *pointer_of(&next, STATE_A) = ll_at_const(e, a, 4 * steps);
-        *pointer_of(&next, STATE_B) = ll_at_const(e, b, LANES * steps);
+    int64_t steps = unroll(e), rest = rows % steps;
+    if (rows >= steps) {
+        TileState next;
+        Loop loop = state_loop(e, s, rows / steps, &next);
+        Val *a = pointer_of(&next, STATE_A), *b = pointer_of(&next, STATE_B);
+        emit_steps(e, tile, &next, *a, *b, scales, steps);
+        *a = ll_at_const(e, *a, 4 * steps);
+        *b = ll_at_const(e, *b, LANES * steps);
         loop_end(e, &loop, next.v, s->v);
     }
-    emit_steps(e, tile, s, *pointer_of(s, STATE_A), *pointer_of(s, STATE_B), scales, 0,
-               rows % steps);
-    *pointer_of(s, STATE_A) = ll_at_const(e, *pointer_of(s, STATE_A), 4 * (rows % steps));
+    emit_steps(e, tile, s, *pointer_of(s, STATE_A), *pointer_of(s, STATE_B), scales, rest);
 }
 
 static void load_scales(Emit *e, const Tile *tile, Val block, Val *scales)
@@ -141,24 +138,18 @@ static void load_scales(Emit *e, const Tile *tile, Val block, Val *scales)
                                 ll_at_const(e, block, p * panel_bytes(tile->store, tile->k)));
 }
 
-/* Steps of element types with scales for a block: a loop over blocks around a loop over their
- * rows. */
+/* All of k for element types with a scale a block: a loop over blocks around their rows. */
 static void emit_long_blocks(Emit *e, const Tile *tile, TileState *s)
 {
-    int64_t block_rows = panel_block_rows(tile->store),
-            block_bytes = panel_block_bytes(tile->store);
-    int64_t blocks = tile->k / block_rows;
+    int64_t block_rows = panel_block_rows(tile->store);
     Val scales[TILE_PANELS];
-    if (blocks) {
-        Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, blocks), ll_i64(e, 1), s->v,
-                               s->count + 2, true);
-        TileState next = {.count = s->count};
-        for (int i = 0; i < s->count + 2; i++)
-            next.v[i] = loop.carried[i];
+    if (tile->k >= block_rows) {
+        TileState next;
+        Loop loop = state_loop(e, s, tile->k / block_rows, &next);
         Val b = *pointer_of(&next, STATE_B);
         load_scales(e, tile, b, scales);
         emit_block_rows(e, tile, &next, scales, block_rows);
-        *pointer_of(&next, STATE_B) = ll_at_const(e, b, block_bytes);
+        *pointer_of(&next, STATE_B) = ll_at_const(e, b, panel_block_bytes(tile->store));
         loop_end(e, &loop, next.v, s->v);
     }
     if (tile->k % block_rows) {
@@ -210,40 +201,40 @@ void emit_tile_call(Emit *e, Val function, Val a, Val panels, Val tile, Val ahea
     LLVMBuildCall2(e->builder, type, function, args, 4, "");
 }
 
-/* --- sums over rows
- * ------------------------------------------------------------------------------ */
+/* --- sums over rows ----------------------------------------------------------------------- */
+
+/* What a row far ahead needs.  A is walked down its columns, one or two lines a row, which no
+ * hardware prefetcher follows past a page; so is B unless it was copied. */
+static void prefetch_row(Emit *e, const TileTn *tile, Val a, Val b, int64_t row)
+{
+    Val from = ll_at_const(e, a, row * tile->pitch_a);
+    ll_prefetch(e, from, 3);
+    if (tile->rows % LANES && tile->pitch_a > PANEL_ROW)
+        ll_prefetch(e, ll_at_const(e, from, 4 * tile->rows - 4), 3);
+    if (tile->pitch_b <= TILE_PITCH)
+        return;
+    for (int p = 0; p < tile->panels; p++)
+        ll_prefetch(e, ll_at_const(e, b, row * tile->pitch_b + p * PANEL_ROW), 3);
+}
 
 static void emit_tn_steps(Emit *e, const TileTn *tile, TileState *s, int steps)
 {
-    Val a = *pointer_of(s, STATE_A), b = *pointer_of(s, STATE_B);
-    int distance = TN_PREFETCH / s->count;
+    Val *a = pointer_of(s, STATE_A), *b = pointer_of(s, STATE_B);
     for (int step = 0; step < steps; step++) {
-        Val rows[TILE_PANELS];
+        Val row[TILE_PANELS];
         for (int p = 0; p < tile->panels; p++)
-            rows[p] = ll_load(e, e->t_vec,
-                              ll_at_const(e, b, step * tile->pitch_b + p * PANEL_ROW), 4);
-        /* A is walked down its columns, one line a row, which no hardware prefetcher follows
-         * past a page. */
-        ll_prefetch(e, ll_at_const(e, a, (step + distance) * tile->pitch_a), 3);
-        if (tile->rows % LANES && tile->pitch_a > PANEL_ROW)
-            ll_prefetch(
-                e, ll_at_const(e, a, (step + distance) * tile->pitch_a + 4 * tile->rows - 4),
-                3);
-        if (tile->pitch_b > TILE_PITCH)
-            for (int p = 0; p < tile->panels; p++)
-                ll_prefetch(
-                    e, ll_at_const(e, b, (step + distance) * tile->pitch_b + p * PANEL_ROW), 3);
+            row[p] = ll_load(e, e->t_vec, ll_at_const(e, *b, p * PANEL_ROW), 4);
+        prefetch_row(e, tile, *a, *b, TN_PREFETCH / s->count);
         for (int i = 0; i < tile->rows; i++) {
-            Val x = ll_splat(
-                e, ll_load(e, e->t_f32, ll_at_const(e, a, step * tile->pitch_a + 4 * i), 4));
+            Val x = ll_splat(e, ll_load(e, e->t_f32, ll_at_const(e, *a, 4 * i), 4));
             for (int p = 0; p < tile->panels; p++) {
                 Val *sum = &s->v[i * tile->panels + p];
-                *sum = ll_fma(e, x, rows[p], *sum);
+                *sum = ll_fma(e, x, row[p], *sum);
             }
         }
+        *a = ll_at_const(e, *a, tile->pitch_a);
+        *b = ll_at_const(e, *b, tile->pitch_b);
     }
-    *pointer_of(s, STATE_A) = ll_at_const(e, a, steps * tile->pitch_a);
-    *pointer_of(s, STATE_B) = ll_at_const(e, b, steps * tile->pitch_b);
 }
 
 static void emit_tn_loop(Emit *e, const TileTn *tile, TileState *s, Val rounds, int steps)

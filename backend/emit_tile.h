@@ -1,11 +1,10 @@
 /* emit_tile.h - the inner product: a few rows of A times a few panels, in registers.
  *
- *            panel 0   panel 1              Each element of the tile is one chain of fused
- * multiply-adds over k in k [16]    [16]                  ascending order, starting from zero
- * or from what the tile holds.  Rows, A  k   +-------+-------+                panels and
- * unrolling differ by tier; the chains do not.
- *   [====] | tile in regs  | rows
- *          +-------+-------+
+ *           panel 0   panel 1
+ *           k [16]    [16]          Each element of the tile is one chain of fused
+ *   A  k   +-------+-------+        multiply-adds over k in ascending order, from zero or
+ *   [====] | tile in regs  | rows   from what the tile holds.  Rows, panels and unrolling
+ *          +-------+-------+        differ by tier; the chains do not.
  *
  * Tile functions are shared by all products of the same k, row pitch and element type. */
 #pragma once
@@ -30,19 +29,19 @@ typedef struct Tile {
 
 enum { TILE_UNROLL = 4 };
 
-/* void (a, panels, tile, ahead) */
+/* void (a, panels, tile, ahead): tile [rows][TILE_PITCH bytes] */
 Val emit_tile(Emit *e, const Tile *tile);
 /* Calls one of several functions with that signature. */
 void emit_tile_call(Emit *e, Val function, Val a, Val panels, Val tile, Val ahead);
 
-/* Sums over rows: tile[i][j] = sum over `steps` rows m of A[m][i] * B[m][j]; void (a, b, steps,
- * tile). */
+/* Sums over rows: tile[i][j] = sum over rows m < steps of A[m][i] * B[m][j]. */
 typedef struct TileTn {
     int64_t pitch_a, pitch_b;
     int rows, panels; /* panels of B: 16 columns each, side by side in its rows */
 } TileTn;
+/* void (a, b, steps, tile): tile without gaps, [rows][panels * 16] */
 Val emit_tile_tn(Emit *e, const TileTn *tile);
 
-int tile_panels(const Target *target); /* panels of the tier's main tile */
-int tile_panels_few(const Target *target,
-                    int rows); /* panels of a tile of 1 .. 4 rows that streams weights */
+/* Panels of the tier's main tile, and of one of 1 .. 4 rows that streams weights. */
+int tile_panels(const Target *target);
+int tile_panels_few(const Target *target, int rows);

@@ -1,6 +1,7 @@
 /* arena.c - see arena.h.  Chunks of growing size; the only file of the compiler that calls malloc. */
 #include "ir/arena.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -142,6 +143,8 @@ void *arena_grow(Arena *arena, void *array, int count, int *capacity, size_t ele
 
 void text_addn(Text *text, const char *string, size_t length)
 {
+    if (length >= INT_MAX / 4 || text->length >= INT_MAX / 4)
+        out_of_memory();
     if (text->length + (int)length + 1 > text->capacity) {
         int capacity = text->capacity ? text->capacity : 64;
         while (capacity < text->length + (int)length + 1)

@@ -1,6 +1,8 @@
 /* build.c - see build.h. */
 #include "ir/build.h"
 
+#include <string.h>
+
 Node *b_const(Graph *g, double value)
 {
     Attrs attrs = attrs_default();
@@ -103,7 +105,8 @@ Node *b_result(Graph *g, Node *tuple, int index)
 Node *b_input(Graph *g, const char *name, Type type)
 {
     for (int i = 0; i < g->node_count; i++)
-        if (g->nodes[i]->op == OP_INPUT && g->nodes[i]->attrs.name == name)
+        if (g->nodes[i]->op == OP_INPUT && g->nodes[i]->attrs.name &&
+            !strcmp(g->nodes[i]->attrs.name, name))
             return g->nodes[i];
     Attrs attrs = attrs_default();
     attrs.name = name;

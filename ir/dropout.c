@@ -35,8 +35,14 @@ uint64_t dropout_key(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t s
     return mix64(key ^ (uint64_t)position);
 }
 
-bool dropout_keep(uint64_t key, int64_t feature, double rate)
+bool dropout_keep_at(uint64_t key, int64_t feature, double rate)
 {
     uint32_t number = mix32(mix32((uint32_t)feature ^ (uint32_t)key) ^ (uint32_t)(key >> 32));
     return (double)number >= rate * 4294967296.0;
+}
+
+bool dropout_keep(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t site, int64_t position, int64_t feature,
+                  double rate)
+{
+    return dropout_keep_at(dropout_key(seed, step, sequence, site, position), feature, rate);
 }

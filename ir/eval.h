@@ -9,7 +9,8 @@ typedef struct Value {
 } Value;
 
 /* What the evaluator is given for leaves.  Extents: T = tokens, S = T unless `keys` > 0, R = rows.
- * `leaf` fills the value of an INPUT or PARAM (already allocated, zeroed). */
+ * `leaf` fills the value of an INPUT or PARAM (already allocated, zeroed).  With more keys than tokens it is also asked for
+ * the SITE nodes "keys" and "values": what the cache holds, before the rows of these tokens are put in. */
 typedef struct EvalInput {
     int64_t tokens, keys;
     int64_t first_position;      /* position of token 0 */
@@ -17,7 +18,7 @@ typedef struct EvalInput {
     int64_t row_count;
     void (*leaf)(void *user, const Node *node, Value *value);
     void *user;
-    uint64_t dropout_seed;       /* dropout draws from (seed, site path, position, feature) */
+    uint64_t dropout_seed;       /* dropout draws from (seed, site path, position, feature); step and sequence are 0 */
     bool training;               /* dropout on */
 } EvalInput;
 
@@ -25,6 +26,6 @@ typedef struct EvalInput {
 typedef struct Evaluation Evaluation;
 Evaluation *eval_graph(const Graph *graph, const EvalInput *input, Arena *arena);
 const Value *eval_value(const Evaluation *evaluation, const Node *node, int result);
-/* Scalar meaning of a MAP op, for constant folding. */
+/* Scalar meaning of a MAP op, for constant folding; the caller cuts an i32 result towards zero. */
 double eval_map(Op op, const double *inputs);
 bool eval_is_map(Op op);

@@ -1,8 +1,11 @@
-/* eval_map.c - the scalar meaning of every element-wise op, in double precision. */
+/* eval_map.c - the scalar meaning of every element-wise op, in double precision.  Truth is 1, falsehood 0.
+ *
+ * An i32 result is cut towards zero by who stores it, so that division is that of C. */
 #include <math.h>
 
 #include "ir/eval.h"
 
+/* clang-format off */
 #define EVAL(rule, expression) static double eval_##rule(const double *in) { return expression; }
 EVAL(neg, -in[0])
 EVAL(exp, exp(in[0]))
@@ -27,7 +30,8 @@ EVAL(eq, in[0] == in[1])
 EVAL(and, in[0] != 0 && in[1] != 0)
 EVAL(or, in[0] != 0 || in[1] != 0)
 EVAL(where, in[0] != 0 ? in[1] : in[2])
-EVAL(dropout, in[0])
+EVAL(dropout, in[0]) /* outside training */
+/* clang-format on */
 
 #define ROW_LEAF(rule) NULL
 #define ROW_MAP(rule) eval_##rule

@@ -52,11 +52,60 @@ Node *graph_leaf(Graph *graph, Op op, Type type, const Attrs *attrs)
     return node;
 }
 
+/* --- parameters ---------------------------------------------------------------------------------- */
+
+static uint64_t hash_name(const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (const char *c = name; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    return hash;
+}
+
+/* The slot of that name: taken, or where it belongs. */
+static int *find_slot(const Graph *graph, const char *name)
+{
+    uint64_t mask = (uint64_t)graph->param_slot_count - 1, slot = hash_name(name) & mask;
+    while (graph->param_slots[slot] && strcmp(graph->params[graph->param_slots[slot] - 1]->name, name) != 0)
+        slot = (slot + 1) & mask;
+    return &graph->param_slots[slot];
+}
+
+/* Of two params of one name the first is found. */
+static void index_params(Graph *graph)
+{
+    int size = 16;
+    while (size < 4 * graph->param_count)
+        size *= 2;
+    graph->param_slots = ARENA_ARRAY(graph->arena, int, size);
+    graph->param_slot_count = size;
+    for (int i = 0; i < graph->param_count; i++) {
+        int *slot = find_slot(graph, graph->params[i]->name);
+        if (!*slot)
+            *slot = i + 1;
+    }
+}
+
+static void add_param(Graph *graph, Param *param)
+{
+    param->index = graph->param_count;
+    ARENA_PUSH(graph->arena, graph->params, graph->param_count, graph->param_capacity, param);
+    if (2 * graph->param_count > graph->param_slot_count) {
+        index_params(graph);
+        return;
+    }
+    int *slot = find_slot(graph, param->name);
+    if (!*slot)
+        *slot = graph->param_count;
+}
+
 Node *graph_param(Graph *graph, Param *param, Type type)
 {
     Node *known = param->node;
     if (known && known->id < graph->node_count && graph->nodes[known->id] == known)
         return known;
+    if (param->index >= graph->param_count || graph->params[param->index] != param)
+        add_param(graph, param); /* compaction had removed it */
     Node *node = add_node(graph, OP_PARAM, NULL, 0, NULL);
     node->type = type;
     node->param = param;
@@ -71,18 +120,17 @@ Param *graph_new_param(Graph *graph, const char *name)
     Param *param = ARENA_NEW(graph->arena, Param);
     param->name = name;
     param->layer = LAYER_NONE;
-    param->index = graph->param_count;
-    ARENA_PUSH(graph->arena, graph->params, graph->param_count, graph->param_capacity, param);
+    add_param(graph, param);
     return param;
 }
 
 Param *graph_find_param(const Graph *graph, const char *name)
 {
-    for (int i = 0; i < graph->param_count; i++)
-        if (!strcmp(graph->params[i]->name, name))
-            return graph->params[i];
-    return NULL;
+    int slot = graph->param_slot_count ? *find_slot(graph, name) : 0;
+    return slot ? graph->params[slot - 1] : NULL;
 }
+
+/* --- outputs and uses ----------------------------------------------------------------------------- */
 
 void graph_output(Graph *graph, const char *name, Node *node)
 {
@@ -120,56 +168,81 @@ void graph_replace(Graph *graph, Node *old, Node *new_node, const Node *keep)
             graph->outputs[i].node = new_node;
 }
 
-static Node *follow(Node *node, Node *const *map, int map_count)
+/* Where the chain of replacements from `node` ends; all links on the way are shortened to it. */
+static Node *follow(Node *node, Node **map, int map_count)
 {
-    while (node->id < map_count && map[node->id])
-        node = map[node->id];
-    return node;
+    Node *end = node;
+    int steps = 0;
+    while (end->id < map_count && map[end->id]) {
+        end = map[end->id];
+        if (++steps > map_count)
+            ice("'%s' is replaced by itself", op_info[node->op].text);
+    }
+    while (node != end) {
+        Node *next = map[node->id];
+        map[node->id] = end;
+        node = next;
+    }
+    return end;
 }
 
 void graph_replace_all(Graph *graph, Node *const *map, int map_count)
 {
+    Node **links = arena_copy(graph->arena, map, sizeof *map * (size_t)map_count);
     for (int i = 0; i < map_count; i++)
         for (int k = 0; k < graph->nodes[i]->input_count; k++)
-            graph->nodes[i]->inputs[k] = follow(graph->nodes[i]->inputs[k], map, map_count);
+            graph->nodes[i]->inputs[k] = follow(graph->nodes[i]->inputs[k], links, map_count);
     for (int i = 0; i < graph->output_count; i++)
-        graph->outputs[i].node = follow(graph->outputs[i].node, map, map_count);
+        graph->outputs[i].node = follow(graph->outputs[i].node, links, map_count);
 }
 
-/* --- compaction --------------------------------------------------------------------------------------------------- */
+/* --- compaction ---------------------------------------------------------------------------------- */
 
-/* Depth-first from the outputs without recursion: models have thousands of layers. */
-static void sort_from(Graph *graph, Node *root, Node **stack, int *next, bool *done, bool *open, Node **sorted, int *count)
+typedef struct Sort {
+    Node **stack, **sorted;
+    int *next; /* by id: the operand to visit next */
+    bool *live, *open, *done;
+    int depth, count;
+} Sort;
+
+/* Depth-first without recursion: models have thousands of layers. */
+static void mark_live(Sort *s, Node *root)
 {
-    int depth = 0;
-    stack[depth++] = root;
-    open[root->id] = true;
-    while (depth) {
-        Node *node = stack[depth - 1];
-        if (next[node->id] < node->input_count) {
-            Node *input = node->inputs[next[node->id]++];
-            if (done[input->id])
-                continue;
-            if (open[input->id])
-                ice("the graph has a cycle through '%s'", op_info[input->op].text);
-            open[input->id] = true;
-            stack[depth++] = input;
-        } else {
-            done[node->id] = true;
-            sorted[(*count)++] = node;
-            depth--;
-        }
+    if (s->live[root->id])
+        return;
+    s->live[root->id] = true;
+    s->stack[s->depth++] = root;
+    while (s->depth) {
+        const Node *node = s->stack[--s->depth];
+        for (int k = 0; k < node->input_count; k++)
+            if (!s->live[node->inputs[k]->id]) {
+                s->live[node->inputs[k]->id] = true;
+                s->stack[s->depth++] = node->inputs[k];
+            }
     }
-    (void)graph;
 }
 
-static bool in_order(const Graph *graph, const bool *live)
+/* Appends what `root` needs and is not there yet, then `root`. */
+static void sort_from(Sort *s, Node *root)
 {
-    for (int i = 0; i < graph->node_count; i++)
-        for (int k = 0; live[i] && k < graph->nodes[i]->input_count; k++)
-            if (graph->nodes[i]->inputs[k]->id >= i)
-                return false;
-    return true;
+    s->stack[s->depth++] = root;
+    s->open[root->id] = true;
+    while (s->depth) {
+        Node *node = s->stack[s->depth - 1];
+        if (s->next[node->id] == node->input_count) {
+            s->done[node->id] = true;
+            s->sorted[s->count++] = node;
+            s->depth--;
+            continue;
+        }
+        Node *input = node->inputs[s->next[node->id]++];
+        if (s->done[input->id])
+            continue;
+        if (s->open[input->id])
+            ice("the graph has a cycle through '%s'", op_info[input->op].text);
+        s->open[input->id] = true;
+        s->stack[s->depth++] = input;
+    }
 }
 
 static void compact_params(Graph *graph)
@@ -186,32 +259,33 @@ static void compact_params(Graph *graph)
         param->index = count;
         graph->params[count++] = param;
     }
+    if (count == graph->param_count)
+        return;
     graph->param_count = count;
+    index_params(graph);
 }
 
 void graph_compact(Graph *graph)
 {
-    int n = graph->node_count, count = 0;
-    Node **sorted = ARENA_ARRAY(graph->arena, Node *, n + 1);
-    Node **stack = ARENA_ARRAY(graph->arena, Node *, n + 1);
-    int *next = ARENA_ARRAY(graph->arena, int, n + 1);
-    bool *done = ARENA_ARRAY(graph->arena, bool, n + 1), *open = ARENA_ARRAY(graph->arena, bool, n + 1);
+    int n = graph->node_count;
+    Arena *arena = graph->arena;
+    Sort s = {.stack = ARENA_ARRAY(arena, Node *, n + 1), .sorted = ARENA_ARRAY(arena, Node *, n + 1)};
+    s.next = ARENA_ARRAY(arena, int, n + 1);
+    s.live = ARENA_ARRAY(arena, bool, 3 * (n + 1));
+    s.open = s.live + n + 1;
+    s.done = s.open + n + 1;
     for (int i = 0; i < n; i++)
         graph->nodes[i]->id = i;
     for (int i = 0; i < graph->output_count; i++)
-        if (!done[graph->outputs[i].node->id])
-            sort_from(graph, graph->outputs[i].node, stack, next, done, open, sorted, &count);
-    if (in_order(graph, done)) {
-        count = 0;
-        for (int i = 0; i < n; i++)
-            if (done[i])
-                sorted[count++] = graph->nodes[i];
+        mark_live(&s, graph->outputs[i].node);
+    for (int i = 0; i < n; i++)
+        if (s.live[i] && !s.done[i])
+            sort_from(&s, graph->nodes[i]);
+    for (int i = 0; i < s.count; i++) {
+        s.sorted[i]->id = i;
+        graph->nodes[i] = s.sorted[i];
     }
-    for (int i = 0; i < count; i++) {
-        sorted[i]->id = i;
-        graph->nodes[i] = sorted[i];
-    }
-    graph->node_count = count;
+    graph->node_count = s.count;
     compact_params(graph);
 }
 
@@ -226,28 +300,63 @@ int *graph_use_counts(const Graph *graph, Arena *arena)
     return uses;
 }
 
+/* --- copies --------------------------------------------------------------------------------------- */
+
+static const char *copy_text(Arena *arena, const char *text)
+{
+    return text ? arena_strdup(arena, text) : NULL;
+}
+
+static void clone_params(const Graph *graph, Graph *copy)
+{
+    Arena *arena = copy->arena;
+    for (int i = 0; i < graph->param_count; i++) {
+        Param *param = arena_copy(arena, graph->params[i], sizeof *param);
+        param->name = copy_text(arena, param->name);
+        param->tensor = copy_text(arena, param->tensor);
+        param->file_name = copy_text(arena, param->file_name);
+        param->module = copy_text(arena, param->module);
+        param->role = copy_text(arena, param->role);
+        param->site = copy_text(arena, param->site);
+        param->base = copy_text(arena, param->base);
+        param->node = NULL;
+        add_param(copy, param);
+    }
+}
+
+static Node *clone_node(const Node *from, Graph *copy)
+{
+    Arena *arena = copy->arena;
+    Node *node = arena_copy(arena, from, sizeof *from);
+    node->note = NULL;
+    node->attrs.name = copy_text(arena, from->attrs.name);
+    if (from->data)
+        node->data = arena_copy(arena, from->data, sizeof *from->data * (size_t)type_elements(from->type, NULL));
+    if (from->results)
+        node->results = arena_copy(arena, from->results, sizeof *from->results * (size_t)from->result_count);
+    if (from->param) {
+        node->param = copy->params[from->param->index];
+        node->param->node = node;
+        node->attrs.name = node->param->name;
+    }
+    return node;
+}
+
 Graph *graph_clone(const Graph *graph, Arena *arena)
 {
     Graph *copy = graph_new(arena, graph->name);
-    int capacity = copy->param_capacity;
-    for (int i = 0; i < graph->param_count; i++) {
-        Param *param = arena_copy(arena, graph->params[i], sizeof *param);
-        ARENA_PUSH(arena, copy->params, copy->param_count, capacity, param);
-    }
-    copy->param_capacity = capacity;
+    clone_params(graph, copy);
+    for (int i = 0; i < graph->node_count; i++)
+        ARENA_PUSH(arena, copy->nodes, copy->node_count, copy->node_capacity,
+                   clone_node(graph->nodes[i], copy));
     for (int i = 0; i < graph->node_count; i++) {
         const Node *from = graph->nodes[i];
-        Node *node = arena_copy(arena, from, sizeof *from);
-        node->note = NULL;
-        node->inputs = ARENA_ARRAY(arena, Node *, from->input_count);
+        copy->nodes[i]->inputs = ARENA_ARRAY(arena, Node *, from->input_count);
         for (int k = 0; k < from->input_count; k++)
-            node->inputs[k] = copy->nodes[from->inputs[k]->id];
-        if (from->param)
-            node->param = copy->params[from->param->index], node->param->node = node;
-        ARENA_PUSH(arena, copy->nodes, copy->node_count, copy->node_capacity, node);
+            copy->nodes[i]->inputs[k] = copy->nodes[from->inputs[k]->id];
     }
     for (int i = 0; i < graph->output_count; i++)
-        graph_output(copy, graph->outputs[i].name, copy->nodes[graph->outputs[i].node->id]);
+        graph_output(copy, copy_text(arena, graph->outputs[i].name), copy->nodes[graph->outputs[i].node->id]);
     copy->layer_count = graph->layer_count;
     copy->context = graph->context;
     return copy;

@@ -41,6 +41,7 @@ typedef enum Init {
     INIT_ONE,
     INIT_UNIFORM, /* U(-init_scale, init_scale) */
     INIT_NORMAL,  /* N(0, init_scale^2) */
+    INIT_COUNT
 } Init;
 
 /* One extent of a file's tensor: elements [start, stop) of it are meant. */
@@ -85,6 +86,8 @@ struct Graph {
     int node_count, node_capacity;
     Param **params;
     int param_count, param_capacity;
+    int *param_slots;   /* hash table of names: 1 + index into params, 0 for an empty slot */
+    int param_slot_count;
     Output *outputs;
     int output_count, output_capacity;
     int layer;          /* stamped on new nodes */
@@ -102,7 +105,7 @@ Node *graph_add(Graph *graph, Op op, const Attrs *attrs, int input_count, Node *
 /* Leaves, whose type is given. */
 Node *graph_leaf(Graph *graph, Op op, Type type, const Attrs *attrs);
 Node *graph_param(Graph *graph, Param *param, Type type); /* one node for each param: the existing one if there is */
-Param *graph_new_param(Graph *graph, const char *name);
+Param *graph_new_param(Graph *graph, const char *name); /* the name stays as it is from here on */
 Param *graph_find_param(const Graph *graph, const char *name);
 void graph_output(Graph *graph, const char *name, Node *node);
 Node *graph_find_output(const Graph *graph, const char *name);

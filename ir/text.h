@@ -9,3 +9,5 @@ const char *graph_print(const Graph *graph, Arena *arena);
 const char *node_str(const Node *node, Arena *arena);
 /* Reads IR text; NULL after reporting errors. */
 Graph *graph_read(Arena *arena, const Source *source, Diag *diag);
+/* How IR text and reports spell an Init. */
+extern const char *const init_names[INIT_COUNT];

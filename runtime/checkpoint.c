@@ -93,7 +93,7 @@ static bool open_directory(LrtCheckpoint *c, const char *path, LrtError *error)
     char *index = lrt_path_join(path, "model.safetensors.index.json"), *tokenizer = lrt_path_join(path, "tokenizer.json");
     bool ok = config && single && index && tokenizer;
     if (!ok)
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
     else
         ok = (c->config = lrt_json_read(config, error)) != NULL;
     if (ok && !json_is_object(c->config))
@@ -178,7 +178,7 @@ LrtCheckpoint *lrt_checkpoint_open(const char *path, LrtError *error)
         c->shards = calloc(SHARDS_MAX, sizeof *c->shards);
     }
     if (!c || !c->path || !c->shards) {
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
         lrt_checkpoint_close(c);
         return NULL;
     }

@@ -4,14 +4,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-_Bool lrt_fail(LrtError *error, LrtStatus status, const char *format, ...)
+void lrt_report(LrtError *error, LrtStatus status, const char *format, ...)
 {
     if (error->status != LRT_OK)
-        return 0;
+        return;
     va_list args;
     va_start(args, format);
     vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
     error->status = status;
-    return 0;
 }

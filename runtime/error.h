@@ -16,6 +16,8 @@ typedef struct LrtError {
     char text[1024];
 } LrtError;
 
-/* Formats the message, sets the status and returns false.  Keeps the first error: later calls on an error that
- * already has a status do nothing. */
-_Bool lrt_fail(LrtError *error, LrtStatus status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Formats the message and sets the status.  Keeps the first error: on one that already has a status it does nothing. */
+void lrt_report(LrtError *error, LrtStatus status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same as an expression that is false, which the compiler can see. */
+#define lrt_fail(error, status, ...) (lrt_report((error), (status), __VA_ARGS__), (_Bool)0)

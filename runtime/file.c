@@ -21,7 +21,7 @@ bool lrt_map_file(LrtMap *map, const char *path, LrtError *error)
     struct stat status;
     bool ok = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
     if (!ok) {
-        lrt_fail(error, LRT_INVALID, "%s: not a regular file", path);
+        lrt_report(error, LRT_INVALID, "%s: not a regular file", path);
     } else if (status.st_size > 0) {
         map->size = (size_t)status.st_size;
         map->data = mmap(NULL, map->size, PROT_READ, MAP_PRIVATE, file, 0);
@@ -68,12 +68,12 @@ bool lrt_output_open(LrtOutput *output, const char *path, LrtError *error)
     if (asprintf(&output->temporary, "%s.%ld.tmp", path, (long)getpid()) < 0)
         output->temporary = NULL;
     if (!output->path || !output->temporary) {
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
     } else {
         output->file = fopen(output->temporary, "wb");
         if (output->file)
             return true;
-        lrt_fail(error, LRT_FAILED, "cannot write '%s': %s", path, strerror(errno));
+        lrt_report(error, LRT_FAILED, "cannot write '%s': %s", path, strerror(errno));
     }
     free(output->path);
     free(output->temporary);
@@ -143,9 +143,9 @@ json_t *lrt_json_read(const char *path, LrtError *error)
     json_t *root = NULL;
     json_error_t where;
     if (map.size > JSON_MAX)
-        lrt_fail(error, LRT_INVALID, "%s: larger than %d bytes", path, JSON_MAX);
+        lrt_report(error, LRT_INVALID, "%s: larger than %d bytes", path, JSON_MAX);
     else if (!(root = json_loadb((const char *)map.data, map.size, JSON_REJECT_DUPLICATES, &where)))
-        lrt_fail(error, LRT_INVALID, "%s:%d:%d: not valid JSON: %s", path, where.line, where.column, where.text);
+        lrt_report(error, LRT_INVALID, "%s:%d:%d: not valid JSON: %s", path, where.line, where.column, where.text);
     lrt_unmap(&map);
     return root;
 }

@@ -40,7 +40,7 @@ static uint64_t integer(const uint8_t *data, int bytes)
 
 static bool take_integer(Reader *r, int bytes, uint64_t *value)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     if (!take(r, (uint64_t)bytes, &data))
         return false;
     *value = integer(data, bytes);
@@ -49,7 +49,7 @@ static bool take_integer(Reader *r, int bytes, uint64_t *value)
 
 static bool take_string(Reader *r, GgufString *string)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     if (!take_integer(r, 8, &string->length) || !take(r, string->length, &data))
         return false;
     string->data = (const char *)data;
@@ -215,10 +215,10 @@ static int by_key(const void *a, const void *b)
 static bool read_file(GgufFile *file, LrtError *error)
 {
     Reader r = {file, 0, error};
-    const uint8_t *magic;
+    const uint8_t *magic = NULL;
     uint64_t version;
     if (!take(&r, 4, &magic) || memcmp(magic, "GGUF", 4) != 0)
-        return lrt_fail(error, LRT_INVALID, "%s: not a GGUF file", file->path), error->status = LRT_INVALID, false;
+        return lrt_fail(error, LRT_INVALID, "%s: not a GGUF file", file->path);
     if (!take_integer(&r, 4, &version))
         return false;
     if (version != 3 && version != 2)
@@ -253,7 +253,7 @@ static GgufFile *open_map(LrtMap map, const char *path, LrtError *error)
         free(file);
         free(copy);
         lrt_unmap(&map);
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
         return NULL;
     }
     memcpy(copy, path, strlen(path) + 1);

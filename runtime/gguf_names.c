@@ -44,7 +44,7 @@ static const struct Architecture *find_architecture(const GgufFile *file, LrtErr
     for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++)
         if (gguf_string_is(name, architectures[i].name))
             return &architectures[i];
-    lrt_fail(error, LRT_INVALID, "%s: architecture '%.*s' is not supported; llama, qwen2 and gpt2 are", file->path,
+    lrt_report(error, LRT_INVALID, "%s: architecture '%.*s' is not supported; llama, qwen2 and gpt2 are", file->path,
              name.data ? (int)name.length : 4, name.data ? name.data : "none");
     return NULL;
 }
@@ -155,7 +155,7 @@ json_t *gguf_config(const GgufFile *file, LrtError *error)
     if (!a)
         return NULL;
     if (!embedding || embedding->rank != 2) {
-        lrt_fail(error, LRT_INVALID, "%s: no tensor 'token_embd.weight': not a language model", file->path);
+        lrt_report(error, LRT_INVALID, "%s: no tensor 'token_embd.weight': not a language model", file->path);
         return NULL;
     }
     json_t *config = json_object();

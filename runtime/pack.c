@@ -50,8 +50,7 @@ int64_t lrt_file_cols(const LrtParam *p)
     return p->transposed ? p->rows : p->cols;
 }
 
-/* --- numbers
- * ------------------------------------------------------------------------------------- */
+/* --- numbers ------------------------------------------------------------------------------ */
 
 static uint32_t bits_of(float value)
 {
@@ -104,8 +103,7 @@ float lrt_from_f16(uint16_t half)
     return float_of(sign | bits_of(float_of(rest) * 0x1p112f));
 }
 
-/* --- blocks of panels
- * ---------------------------------------------------------------------------- */
+/* --- blocks of panels --------------------------------------------------------------------- */
 
 /* A rectangle of a stored matrix: k rows from row `k0`, n columns from column `n0`, inside one
  * panel. */
@@ -269,8 +267,7 @@ static void unpack_block(const LrtParam *p, char *stored, float *values, Steps s
     read_block(p, stored, values, step, b);
 }
 
-/* --- rows and vectors
- * ------------------------------------------------------------------------------ */
+/* --- rows and vectors --------------------------------------------------------------------- */
 
 static void put(int store, char *row, int64_t column, float value)
 {

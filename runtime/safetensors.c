@@ -157,13 +157,13 @@ static LrtSafetensors *open_map(LrtMap map, const char *path, LrtError *error)
     LrtSafetensors *file = calloc(1, sizeof *file);
     if (!file) {
         lrt_unmap(&map);
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
         return NULL;
     }
     file->map = map;
     file->path = malloc(strlen(path) + 1);
     if (!file->path) {
-        lrt_fail(error, LRT_FAILED, "out of memory");
+        lrt_report(error, LRT_FAILED, "out of memory");
         lrt_safetensors_close(file);
         return NULL;
     }

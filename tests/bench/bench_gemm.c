@@ -198,7 +198,7 @@ static double peak_seconds(const Bench *b, double *operations)
     double start = now();
     volatile int64_t sink = peak(rounds);
     (void)sink;
-    *operations = (double)rounds * peak_chains(&targets[b->tier]) * LANES * 2;
+    *operations = (double)rounds * (2 * LANES * peak_chains(&targets[b->tier]));
     return now() - start;
 }
 

@@ -1,0 +1,184 @@
+/* main_files.c - checkpoints, adapters and the runtime library, for the driver. */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "frontend/main.h"
+#include "passes/peft/config.h"
+#include "runtime/adapter.h"
+#include "runtime/file.h"
+#include "runtime/weights.h"
+
+static const Loc nowhere = {0};
+
+static const char *absolute(Arena *arena, const char *path)
+{
+    char full[PATH_MAX];
+    return arena_strdup(arena, realpath(path, full) ? full : path);
+}
+
+/* --- ir/checkpoint.h over runtime/checkpoint.h -------------------------------------------------------------------------- */
+
+static const json_t *config_of(const ModelFiles *files)
+{
+    return files->config ? files->config : files->checkpoint ? lrt_checkpoint_config(files->checkpoint) : NULL;
+}
+
+/* "rope_parameters.rope_theta", "attention_layers.3" */
+static const json_t *walk(const json_t *value, const char *key)
+{
+    while (value && *key) {
+        char part[128];
+        size_t length = strcspn(key, ".");
+        if (length >= sizeof part)
+            return NULL;
+        memcpy(part, key, length);
+        part[length] = '\0';
+        value = json_is_array(value) ? json_array_get(value, strtoul(part, NULL, 10)) : json_object_get(value, part);
+        key += length + (key[length] == '.');
+    }
+    return value;
+}
+
+static ConfigValue read_config(void *user, const char *key)
+{
+    const json_t *value = walk(config_of(user), key);
+    ConfigValue result = {CONFIG_ABSENT};
+    if (!value)
+        return result;
+    switch (json_typeof(value)) {
+    case JSON_NULL: result.kind = CONFIG_NULL; break;
+    case JSON_TRUE:
+    case JSON_FALSE: result.kind = CONFIG_BOOL, result.boolean = json_is_true(value); break;
+    case JSON_INTEGER:
+        result.kind = CONFIG_INT;
+        result.integer = json_integer_value(value);
+        result.real = (double)result.integer;
+        break;
+    case JSON_REAL: result.kind = CONFIG_REAL, result.real = json_real_value(value); break;
+    case JSON_STRING: result.kind = CONFIG_STRING, result.string = json_string_value(value); break;
+    case JSON_ARRAY: result.kind = CONFIG_LIST, result.length = (int)json_array_size(value); break;
+    case JSON_OBJECT: result.kind = CONFIG_OBJECT; break;
+    }
+    return result;
+}
+
+static bool find_tensor(void *user, const char *name, CheckpointTensor *out)
+{
+    const ModelFiles *files = user;
+    const LrtTensor *tensor = files->checkpoint ? lrt_checkpoint_find(files->checkpoint, name) : NULL;
+    if (!tensor)
+        return false;
+    *out = (CheckpointTensor){.name = tensor->name, .rank = tensor->rank};
+    for (int i = 0; i < tensor->rank; i++)
+        out->shape[i] = tensor->shape[i];
+    return true;
+}
+
+bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, Arena *arena, Diag *diag)
+{
+    LrtError error = {LRT_OK, ""};
+    files->view = (Checkpoint){.user = files, .path = weights ? weights : config, .config = read_config, .tensor = find_tensor};
+    if (weights && !(files->checkpoint = lrt_checkpoint_open(weights, &error))) {
+        diag_error(diag, nowhere, "%s", error.text);
+        return false;
+    }
+    if (config && !(files->config = lrt_json_read(config, &error))) {
+        diag_error(diag, nowhere, "%s", error.text);
+        return false;
+    }
+    if (weights && !config_of(files)) {
+        diag_error(diag, nowhere, "%s: no config.json beside it; give one with --config", weights);
+        return false;
+    }
+    files->view.tensors_known = files->checkpoint != NULL;
+    files->interface = weights || config ? &files->view : NULL;
+    if (weights)
+        files->weights_path = absolute(arena, weights);
+    return true;
+}
+
+/* --- adapters ------------------------------------------------------------------------------------------------------------- */
+
+bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag)
+{
+    LrtError error = {LRT_OK, ""};
+    const char *config = arena_format(arena, "%s/adapter_config.json", path);
+    LrtMap map;
+    if (!lrt_map_file(&map, config, &error)) {
+        diag_error(diag, nowhere, "%s; an adapter is a folder with adapter_config.json and adapter_model.safetensors", error.text);
+        return false;
+    }
+    files->adapter_config = arena_strndup(arena, (const char *)map.data, map.size);
+    lrt_unmap(&map);
+    files->adapter_path = absolute(arena, path);
+    if (!peft_parse_config(spec, files->adapter_config, config, arena, diag))
+        return false;
+    if (!(files->adapter = lrt_adapter_open(path, &error))) {
+        diag_error(diag, nowhere, "%s", error.text);
+        return false;
+    }
+    spec->tensor_count = lrt_safetensors_count(files->adapter);
+    PeftTensor *tensors = ARENA_ARRAY(arena, PeftTensor, spec->tensor_count + 1);
+    for (int i = 0; i < spec->tensor_count; i++) {
+        const LrtTensor *tensor = lrt_safetensors_tensor(files->adapter, i);
+        tensors[i] = (PeftTensor){.name = tensor->name, .rank = tensor->rank};
+        for (int k = 0; k < tensor->rank; k++)
+            tensors[i].shape[k] = tensor->shape[k];
+    }
+    spec->tensors = tensors;
+    return true;
+}
+
+void main_close(ModelFiles *files)
+{
+    lrt_checkpoint_close(files->checkpoint);
+    lrt_safetensors_close(files->adapter);
+    json_decref(files->config);
+}
+
+/* --- settings ----------------------------------------------------------------------------------------------------------------- */
+
+const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena)
+{
+    json_t *all = json_object();
+    bool training = adapted && !spec->infer;
+    if (training && files->weights_path)
+        json_object_set_new(all, "weights", json_string(files->weights_path));
+    if (training && files->adapter_path)
+        json_object_set_new(all, "adapter", json_string(files->adapter_path));
+    if (training)
+        json_object_set_new(all, "adapter_config", json_string(files->adapter_config ? files->adapter_config : result->settings));
+    char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
+    const char *copy = arena_strdup(arena, text ? text : "{}");
+    free(text);
+    json_decref(all);
+    return copy;
+}
+
+const char *main_find_runtime(Arena *arena, Diag *diag)
+{
+    static const char *const places[] = {"libloracc-runtime.a", "../lib/loracc/libloracc-runtime.a",
+                                         "../lib64/loracc/libloracc-runtime.a",
+                                         "../lib/x86_64-linux-gnu/loracc/libloracc-runtime.a"};
+    const char *given = getenv("LORACC_RUNTIME");
+    if (given && *given)
+        return given;
+    char self[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length > 0) {
+        self[length] = '\0';
+        char *slash = strrchr(self, '/');
+        *slash = '\0';
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            const char *path = arena_format(arena, "%s/%s", self, places[i]);
+            if (access(path, R_OK) == 0)
+                return path;
+        }
+    }
+    diag_error(diag, nowhere, "the runtime library libloracc-runtime.a is not beside the compiler nor in ../lib/loracc; set LORACC_RUNTIME");
+    return NULL;
+}

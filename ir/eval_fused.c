@@ -1,0 +1,320 @@
+/* eval_fused.c - the reference meaning of fused and composite ops, written from their formulas and not from their
+ * expansions, so that each is an oracle for the other. */
+#include <math.h>
+#include <string.h>
+
+#include "ir/diag.h"
+#include "ir/eval_rules.h"
+
+#define EVAL(rule) void eval_##rule(Eval *e)
+
+/* --- along the last axis ----------------------------------------------------------------------------- */
+
+static int64_t last_extent(const Value *value)
+{
+    return value->type.rank ? value->type.dim[value->type.rank - 1] : 1;
+}
+
+static double mean_of(const double *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum / (double)n;
+}
+
+/* sum over the axis / its extent */
+EVAL(mean)
+{
+    const Value *x = e->in[0];
+    int axis = eval_axis(e);
+    int64_t outer = eval_extent(x, 0, axis), n = x->type.dim[axis];
+    int64_t inner = eval_extent(x, axis + 1, x->type.rank);
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < inner; i++) {
+            double sum = 0;
+            for (int64_t a = 0; a < n; a++)
+                sum += x->data[(o * n + a) * inner + i];
+            e->out->data[o * inner + i] = sum / (double)n;
+        }
+}
+
+/* The mask's element that broadcasts to the scores' element `at`. */
+static bool masked_in(const Value *mask, const Value *x, int64_t at)
+{
+    int64_t offset = 0, stride = 1;
+    for (int i = x->type.rank - 1, k = mask->type.rank - 1; k >= 0; i--, k--) {
+        int64_t place = at % x->type.dim[i];
+        at /= x->type.dim[i];
+        offset += mask->type.dim[k] == 1 ? 0 : place * stride;
+        stride *= mask->type.dim[k];
+    }
+    return mask->data[offset] != 0;
+}
+
+/* exp(x - max) / sum, over the elements where the mask is true; the others are 0 */
+EVAL(softmax)
+{
+    const Value *x = e->in[0], *mask = e->in[1];
+    int64_t n = last_extent(x);
+    for (int64_t r = 0; r < x->count; r += n) {
+        double max = -INFINITY, sum = 0;
+        for (int64_t i = r; i < r + n; i++)
+            if (masked_in(mask, x, i) && x->data[i] > max)
+                max = x->data[i];
+        for (int64_t i = r; i < r + n; i++)
+            if (masked_in(mask, x, i))
+                sum += e->out->data[i] = exp(x->data[i] - max);
+        for (int64_t i = r; i < r + n && sum > 0; i++)
+            e->out->data[i] /= sum;
+    }
+}
+
+/* (x - mean) / sqrt(mean((x - mean)^2) + eps) */
+EVAL(layernorm)
+{
+    int64_t n = last_extent(e->in[0]);
+    for (int64_t r = 0; r < e->out->count; r += n) {
+        const double *x = e->in[0]->data + r;
+        double *y = e->out->data + r, mean = mean_of(x, n), variance = 0;
+        for (int64_t i = 0; i < n; i++)
+            variance += (x[i] - mean) * (x[i] - mean) / (double)n;
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (x[i] - mean) / sqrt(variance + e->node->attrs.eps);
+    }
+}
+
+/* x / sqrt(mean(x^2) + eps) */
+EVAL(rmsnorm)
+{
+    int64_t n = last_extent(e->in[0]);
+    for (int64_t r = 0; r < e->out->count; r += n) {
+        const double *x = e->in[0]->data + r;
+        double square = 0;
+        for (int64_t i = 0; i < n; i++)
+            square += x[i] * x[i] / (double)n;
+        for (int64_t i = 0; i < n; i++)
+            e->out->data[r + i] = x[i] / sqrt(square + e->node->attrs.eps);
+    }
+}
+
+/* --- activations -------------------------------------------------------------------------------------- */
+
+#define ACTIVATION(rule, expression)                                                                     \
+    EVAL(rule)                                                                                           \
+    {                                                                                                    \
+        for (int64_t i = 0; i < e->out->count; i++) {                                                    \
+            double x = e->in[0]->data[i];                                                                \
+            e->out->data[i] = expression;                                                                \
+        }                                                                                                \
+    }
+
+static const double sqrt_2_over_pi = 0.79788456080286535588;
+
+ACTIVATION(gelu, 0.5 * x * (1 + erf(x * sqrt(0.5))))
+ACTIVATION(gelu_tanh, 0.5 * x * (1 + tanh(sqrt_2_over_pi * (x + 0.044715 * x * x * x))))
+ACTIVATION(quick_gelu, x / (1 + exp(-1.702 * x)))
+ACTIVATION(silu, x / (1 + exp(-x)))
+ACTIVATION(relu, x > 0 ? x : 0)
+
+/* --- positions ----------------------------------------------------------------------------------------- */
+
+/* Turns the pairs (x[i], x[i + F]) of a head by position * frequency[i], for the first 2 F elements (Su et al., 2021;
+ * pairs as in Hugging Face's rotate_half). */
+static void rotate(const Eval *e, const double *x, double *y, double position)
+{
+    int64_t f = e->in[2]->count;
+    for (int64_t i = 0; i < f; i++) {
+        double angle = position * e->in[2]->data[i], c = cos(angle);
+        double s = e->node->attrs.inverse ? -sin(angle) : sin(angle);
+        y[i] = x[i] * c - x[i + f] * s;
+        y[i + f] = x[i + f] * c + x[i] * s;
+    }
+}
+
+EVAL(rope)
+{
+    const Value *x = e->in[0], *positions = e->in[1];
+    memcpy(e->out->data, x->data, sizeof *x->data * (size_t)x->count);
+    int64_t rows = positions->count;
+    int64_t outer = x->type.rank == 3 ? x->type.dim[0] : 1; /* [heads, T, size] */
+    int64_t inner = x->type.rank == 3 ? 1 : e->node->attrs.heads, size = x->count / (outer * rows * inner);
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t t = 0; t < rows; t++)
+            for (int64_t h = 0; h < inner; h++) {
+                int64_t at = ((o * rows + t) * inner + h) * size;
+                rotate(e, x->data + at, e->out->data + at, positions->data[t]);
+            }
+}
+
+/* --- attention ----------------------------------------------------------------------------------------- */
+
+/* The heads side by side: q [T, heads * size], k and v [S, kv_heads * size]. */
+typedef struct Heads {
+    const Attrs *attrs;
+    int64_t queries, keys, width, kv_width, group;
+    double *scores; /* of one row: [S] */
+} Heads;
+
+static Heads heads_new(const Eval *e)
+{
+    const Attrs *a = &e->node->attrs;
+    Heads h = {.attrs = a, .queries = e->in[0]->type.dim[0], .keys = e->in[1]->type.dim[0]};
+    h.width = a->heads * a->head_dim;
+    h.kv_width = a->kv_heads * a->head_dim;
+    h.group = a->heads / a->kv_heads;
+    h.scores = ARENA_ARRAY(e->arena, double, h.keys);
+    return h;
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* Key `col` is looked at from position `row`. */
+static bool is_seen(const Attrs *attrs, int64_t row, int64_t col)
+{
+    return (!attrs->causal || col <= row) && (attrs->window == 0 || row - attrs->window < col);
+}
+
+/* Scaled scores of query t of head h, -inf where it does not look; their log-sum-exp. */
+static double score_row(const Eval *e, Heads *h, int64_t t, int64_t head)
+{
+    const Attrs *a = h->attrs;
+    const double *q = e->in[0]->data + t * h->width + head * a->head_dim;
+    const double *k = e->in[1]->data + head / h->group * a->head_dim;
+    int64_t row = eval_position(e, e->node->type.dim[0], t);
+    double max = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < h->keys; j++) {
+        bool seen = is_seen(a, row, j);
+        h->scores[j] = seen ? a->scale * dot(q, k + j * h->kv_width, a->head_dim) : -INFINITY;
+        max = h->scores[j] > max ? h->scores[j] : max;
+    }
+    for (int64_t j = 0; j < h->keys; j++)
+        sum += h->scores[j] > -INFINITY ? exp(h->scores[j] - max) : 0;
+    return sum > 0 ? max + log(sum) : -INFINITY;
+}
+
+/* o = softmax(scale q k', where seen) v; lse = log sum exp of the scores; a query that sees nothing gives 0 and -inf */
+EVAL(attention)
+{
+    Heads h = heads_new(e);
+    int64_t size = h.attrs->head_dim;
+    for (int64_t t = 0; t < h.queries; t++)
+        for (int64_t head = 0; head < h.attrs->heads; head++) {
+            double lse = e->out[1].data[t * h.attrs->heads + head] = score_row(e, &h, t, head);
+            double *o = e->out[0].data + t * h.width + head * size;
+            const double *v = e->in[2]->data + head / h.group * size;
+            for (int64_t j = 0; j < h.keys; j++) {
+                double p = h.scores[j] > -INFINITY ? exp(h.scores[j] - lse) : 0;
+                for (int64_t i = 0; i < size && p > 0; i++)
+                    o[i] += p * v[j * h.kv_width + i];
+            }
+        }
+}
+
+/* One query of one head:  p = exp(s - lse)  ds = p (do v - do o)  dq += scale ds k  dk += scale ds q  dv += p do */
+static void attention_grad_row(Eval *e, Heads *h, int64_t t, int64_t head)
+{
+    int64_t size = h->attrs->head_dim, at = t * h->width + head * size, kv = head / h->group * size;
+    const double *q = e->in[0]->data + at, *o = e->in[3]->data + at, *d_o = e->in[5]->data + at;
+    double lse = e->in[4]->data[t * h->attrs->heads + head], d_lse = dot(d_o, o, size);
+    score_row(e, h, t, head);
+    for (int64_t j = 0; j < h->keys; j++) {
+        if (!(h->scores[j] > -INFINITY))
+            continue;
+        int64_t key = j * h->kv_width + kv;
+        const double *k = e->in[1]->data + key, *v = e->in[2]->data + key;
+        double p = exp(h->scores[j] - lse);
+        double ds = h->attrs->scale * p * (dot(d_o, v, size) - d_lse);
+        for (int64_t i = 0; i < size; i++) {
+            e->out[0].data[at + i] += ds * k[i];
+            e->out[1].data[key + i] += ds * q[i];
+            e->out[2].data[key + i] += p * d_o[i];
+        }
+    }
+}
+
+EVAL(attention_grad)
+{
+    Heads h = heads_new(e);
+    for (int64_t t = 0; t < h.queries; t++)
+        for (int64_t head = 0; head < h.attrs->heads; head++)
+            attention_grad_row(e, &h, t, head);
+}
+
+/* --- losses ---------------------------------------------------------------------------------------------- */
+
+/* The target of a row, -1 when it has none (-100 by convention; anything negative). */
+static int64_t target_of(const Value *targets, int64_t row, int64_t classes)
+{
+    double target = targets->data[row];
+    if (target >= (double)classes)
+        ice("target %g of %lld classes", target, (long long)classes);
+    return target >= 0 ? (int64_t)target : -1;
+}
+
+static double log_sum_exp(const double *x, int64_t n)
+{
+    double max = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(x[i] - max);
+    return max + log(sum);
+}
+
+/* logsumexp(logits) - logits[target], 0 without a target */
+EVAL(cross_entropy)
+{
+    int64_t rows = e->in[0]->type.dim[0], n = last_extent(e->in[0]);
+    for (int64_t t = 0; t < rows; t++) {
+        const double *x = e->in[0]->data + t * n;
+        int64_t target = target_of(e->in[1], t, n);
+        e->out->data[t] = target < 0 ? 0 : log_sum_exp(x, n) - x[target];
+    }
+}
+
+/* (softmax(logits) - one hot) dloss, 0 without a target */
+EVAL(cross_entropy_grad)
+{
+    int64_t rows = e->in[0]->type.dim[0], n = last_extent(e->in[0]);
+    for (int64_t t = 0; t < rows; t++) {
+        const double *x = e->in[0]->data + t * n;
+        int64_t target = target_of(e->in[1], t, n);
+        double lse = log_sum_exp(x, n);
+        for (int64_t i = 0; i < n && target >= 0; i++)
+            e->out->data[t * n + i] = (exp(x[i] - lse) - (i == target)) * e->in[2]->data[t];
+    }
+}
+
+/* logits = x W, never stored whole;  loss as cross_entropy;  dx = (softmax(logits) - one hot) W' */
+EVAL(linear_cross_entropy)
+{
+    const double *w = e->in[1]->data;
+    bool tb = e->node->attrs.tb;
+    int64_t rows = e->in[0]->type.dim[0], k = e->in[0]->type.dim[1], n = e->in[1]->type.dim[tb ? 0 : 1];
+    int64_t w_k = tb ? 1 : n, w_n = tb ? k : 1;
+    double *logits = ARENA_ARRAY(e->arena, double, n);
+    for (int64_t t = 0; t < rows; t++) {
+        const double *x = e->in[0]->data + t * k;
+        int64_t target = target_of(e->in[2], t, n);
+        if (target < 0)
+            continue;
+        memset(logits, 0, sizeof *logits * (size_t)n);
+        for (int64_t i = 0; i < k; i++)
+            for (int64_t j = 0; j < n; j++)
+                logits[j] += x[i] * w[i * w_k + j * w_n];
+        double lse = log_sum_exp(logits, n);
+        e->out[0].data[t] = lse - logits[target];
+        for (int64_t j = 0; j < n; j++)
+            logits[j] = exp(logits[j] - lse) - (j == target);
+        for (int64_t i = 0; i < k; i++)
+            for (int64_t j = 0; j < n; j++)
+                e->out[1].data[t * k + i] += logits[j] * w[i * w_k + j * w_n];
+    }
+}

@@ -1,0 +1,70 @@
+/* adapter.c - see adapter.h. */
+#define _GNU_SOURCE
+#include "runtime/adapter.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/file.h"
+#include "runtime/weights.h"
+
+bool lrt_make_directory(const char *path, LrtError *error)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    bool ok = true;
+    for (char *slash = copy + 1; ok; slash++) {
+        if (*slash && *slash != '/')
+            continue;
+        char end = *slash;
+        *slash = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            ok = lrt_fail(error, LRT_FAILED, "cannot make the directory '%s': %s", copy, strerror(errno));
+        *slash = end;
+        if (!end)
+            break;
+    }
+    free(copy);
+    if (ok && !lrt_is_directory(path))
+        ok = lrt_fail(error, LRT_FAILED, "'%s' is not a directory", path);
+    return ok;
+}
+
+static bool write_config(const LrtRun *run, const char *directory, LrtError *error)
+{
+    const char *text = json_string_value(json_object_get(run->settings, "adapter_config"));
+    char *path = lrt_path_join(directory, "adapter_config.json");
+    bool ok = path != NULL && text;
+    if (!ok)
+        lrt_report(error, LRT_FAILED, path ? "the program has no adapter configuration" : "out of memory");
+    else
+        ok = lrt_file_write(path, text, strlen(text), error);
+    free(path);
+    return ok;
+}
+
+bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
+{
+    LrtTensor *tensors;
+    int count;
+    char *path = lrt_path_join(directory, "adapter_model.safetensors");
+    bool ok = path && lrt_make_directory(directory, error);
+    if (ok && (ok = lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors,
+                                        &count, error))) {
+        ok = lrt_safetensors_write(path, tensors, count, NULL, error) && write_config(run, directory, error);
+        lrt_free_tensors(tensors, count);
+    }
+    free(path);
+    return ok;
+}
+
+LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error)
+{
+    char *path = lrt_path_join(directory, "adapter_model.safetensors");
+    LrtSafetensors *file = path ? lrt_safetensors_open(path, error) : NULL;
+    free(path);
+    return file;
+}

@@ -1,0 +1,177 @@
+/* run.c - see run.h. */
+#define _GNU_SOURCE
+#include "runtime/run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "runtime/cpu.h"
+
+char *lrt_pages(int64_t bytes, const char *what, LrtError *error)
+{
+    if (bytes <= 0)
+        bytes = 1;
+    void *pages = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        lrt_report(error, LRT_FAILED, "cannot allocate %lld MiB for %s", (long long)(bytes >> 20), what);
+        return NULL;
+    }
+    madvise(pages, (size_t)bytes, MADV_HUGEPAGE);
+    return pages;
+}
+
+void lrt_free_pages(char *pages, int64_t bytes)
+{
+    if (pages)
+        munmap(pages, (size_t)(bytes > 0 ? bytes : 1));
+}
+
+/* Megabytes the system says are available; 0: not known. */
+static int64_t available_bytes(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[128];
+    long long kilobytes = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %lld kB", &kilobytes) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return (int64_t)kilobytes * 1024;
+}
+
+int64_t lrt_resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    long long size = 0, resident = 0;
+    if (file) {
+        if (fscanf(file, "%lld %lld", &size, &resident) != 2)
+            resident = 0;
+        fclose(file);
+    }
+    return (int64_t)resident * 4096;
+}
+
+int64_t lrt_peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+enum { CODE_AND_HEAP = 6 << 20 }; /* the program itself, libraries' tables, small allocations */
+
+int64_t lrt_planned_bytes(const LrtProgram *p, int threads, int64_t *arena, int64_t *weights, int64_t *runtime)
+{
+    int64_t trained = p->kind == LRT_TRAIN ? 4 * p->params_bytes : p->params_bytes; /* parameters, gradients, two moments */
+    *arena = p->arena_bytes + p->cache_bytes;
+    *weights = p->weights_bytes;
+    *runtime = trained + threads * p->scratch_bytes + p->max_tokens * 40 + CODE_AND_HEAP;
+    return *arena + *weights + *runtime;
+}
+
+static bool check_memory(const LrtProgram *program, int threads, bool owns_weights, LrtError *error)
+{
+    int64_t arena, weights, runtime, available = available_bytes();
+    int64_t planned = lrt_planned_bytes(program, threads, &arena, &weights, &runtime) - (owns_weights ? 0 : weights);
+    if (!available || planned <= available)
+        return true;
+    return lrt_fail(error, LRT_FAILED, "needs %lld MiB, but only %lld MiB of memory are available; compile with a smaller --batch or --length",
+                    (long long)(planned >> 20), (long long)(available >> 20));
+}
+
+bool lrt_run_open(LrtRun *run, const LrtProgram *program, const char *tier, int threads, char *weights, LrtError *error)
+{
+    *run = (LrtRun){.program = program, .weights = weights, .owns_weights = !weights};
+    run->tier = lrt_choose_tier(program, tier, error);
+    if (run->tier < 0 || !check_memory(program, threads, run->owns_weights, error))
+        return false;
+    run->settings = json_loads(program->settings, 0, NULL);
+    run->pool = lrt_pool_new(threads, program->scratch_bytes, error);
+    LrtContext *c = &run->context;
+    size_t n = (size_t)program->max_tokens;
+    run->tokens = calloc(n + 1, sizeof *run->tokens);
+    run->targets = calloc(n + 1, sizeof *run->targets);
+    run->positions = calloc(n + 1, sizeof *run->positions);
+    run->target_rows = calloc(n + 1, sizeof *run->target_rows);
+    run->rows = calloc((size_t)program->max_rows + 1, sizeof *run->rows);
+    run->sequences = calloc(n + 1, sizeof *run->sequences);
+    run->segments = calloc(n + 1, sizeof *run->segments);
+    run->segment_capacity = program->max_tokens;
+    if (!run->pool || !run->tokens || !run->targets || !run->positions || !run->target_rows || !run->rows ||
+        !run->sequences || !run->segments)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    if (!run->weights && !(run->weights = lrt_pages(program->weights_bytes, "the weights", error)))
+        return false;
+    c->base[LRT_BASE_WEIGHTS] = run->weights;
+    c->base[LRT_BASE_ARENA] = lrt_pages(program->arena_bytes, "activations", error);
+    c->base[LRT_BASE_CACHE] = lrt_pages(program->cache_bytes, "the cache", error);
+    c->base[LRT_BASE_PARAMS] = lrt_pages(program->params_bytes, "trained parameters", error);
+    c->base[LRT_BASE_GRADS] = lrt_pages(program->params_bytes, "gradients", error);
+    c->base[LRT_BASE_CONST] = (char *)(uintptr_t)program->const_data;
+    c->tokens = run->tokens, c->targets = run->targets, c->positions = run->positions;
+    c->sequences = run->sequences, c->segments = run->segments, c->target_rows = run->target_rows, c->rows = run->rows;
+    c->parallel = lrt_parallel;
+    c->pool = run->pool;
+    return error->status == LRT_OK;
+}
+
+void lrt_run_close(LrtRun *run)
+{
+    if (!run->program)
+        return;
+    lrt_pool_free(run->pool);
+    lrt_free_pages(run->context.base[LRT_BASE_ARENA], run->program->arena_bytes);
+    lrt_free_pages(run->context.base[LRT_BASE_CACHE], run->program->cache_bytes);
+    lrt_free_pages(run->context.base[LRT_BASE_PARAMS], run->program->params_bytes);
+    lrt_free_pages(run->context.base[LRT_BASE_GRADS], run->program->params_bytes);
+    if (run->owns_weights)
+        lrt_free_pages(run->weights, run->program->weights_bytes);
+    free(run->tokens), free(run->targets), free(run->positions), free(run->target_rows), free(run->rows);
+    free(run->sequences), free(run->segments);
+    json_decref(run->settings);
+    *run = (LrtRun){0};
+}
+
+void lrt_batch_clear(LrtRun *run)
+{
+    run->context.n_tokens = run->context.n_segments = run->context.n_target_rows = run->context.n_rows = 0;
+}
+
+bool lrt_batch_add(LrtRun *run, const int32_t *tokens, const int32_t *targets, int64_t length, int64_t first_position,
+                   uint64_t sequence, LrtError *error)
+{
+    LrtContext *c = &run->context;
+    const LrtProgram *p = run->program;
+    if (length + first_position > p->max_length)
+        return lrt_fail(error, LRT_INVALID, "a sequence of %lld tokens is longer than the %lld this program was compiled for; "
+                        "compile with a larger --length", (long long)(length + first_position), (long long)p->max_length);
+    if (c->n_tokens + length > p->max_tokens)
+        return lrt_fail(error, LRT_INVALID, "a batch of more than %lld tokens; compile with a larger --batch", (long long)p->max_tokens);
+    for (int64_t i = 0; i < length; i++) {
+        int64_t row = c->n_tokens + i;
+        if (tokens[i] < 0 || tokens[i] >= p->vocabulary || (targets && targets[i] >= p->vocabulary))
+            return lrt_fail(error, LRT_INVALID, "token %d is not one of the model's %lld", (int)tokens[i], (long long)p->vocabulary);
+        run->tokens[row] = tokens[i];
+        run->targets[row] = targets && targets[i] >= 0 ? targets[i] : LRT_NO_TARGET;
+        run->positions[row] = (int32_t)(first_position + i);
+        run->sequences[row] = sequence;
+    }
+    run->segments[c->n_segments++] = (LrtSegment){(int32_t)c->n_tokens, (int32_t)length,
+                                                  p->kind == LRT_TRAIN ? (int32_t)c->n_tokens : 0, p->kind == LRT_TRAIN ? 0 : (int32_t)first_position};
+    c->n_tokens += length;
+    return true;
+}
+
+int64_t lrt_batch_finish(LrtRun *run)
+{
+    LrtContext *c = &run->context;
+    c->n_target_rows = 0;
+    for (int64_t i = 0; i < c->n_tokens; i++)
+        if (run->targets[i] >= 0)
+            run->target_rows[c->n_target_rows++] = (int32_t)i;
+    return c->n_target_rows;
+}

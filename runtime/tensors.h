@@ -1,0 +1,24 @@
+/* tensors.h - batches from a safetensors file (--tensors, --logits): input_ids and what belongs to it. */
+#pragma once
+#include "runtime/run.h"
+
+typedef struct LrtBatches {
+    int64_t steps, rows, length; /* [steps, rows, length]; a file without steps has one */
+    int64_t *ids, *labels, *mask, *segments, *positions; /* labels, mask, segments, positions may be NULL */
+} LrtBatches;
+
+bool lrt_batches_read(LrtBatches *batches, const char *path, LrtError *error);
+void lrt_batches_free(LrtBatches *batches);
+
+/* One sequence of a row: its tokens, where they stand in the row, and shifted targets. */
+typedef struct LrtPiece {
+    int32_t *tokens, *targets;
+    int64_t *places;
+    int64_t length, first_position;
+} LrtPiece;
+
+/* Calls `use` for each sequence of a row: runs of one segment id, without masked places. */
+bool lrt_batches_pieces(const LrtBatches *batches, int64_t step, int64_t row,
+                        bool (*use)(void *user, const LrtPiece *piece, LrtError *error), void *user, LrtError *error);
+/* Adds all sequences of a step to the run's batch. */
+bool lrt_batches_load(const LrtBatches *batches, int64_t step, LrtRun *run, LrtError *error);

@@ -1,0 +1,650 @@
+/* train.c - the training program: options, data, steps, evaluation, checkpoints. */
+#define _GNU_SOURCE
+#define XXH_INLINE_ALL
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "runtime/adapter.h"
+#include "runtime/args.h"
+#include "runtime/cpu.h"
+#include "runtime/file.h"
+#include "runtime/optim.h"
+#include "runtime/programs.h"
+#include "runtime/state.h"
+#include "runtime/tensors.h"
+#include "runtime/weights.h"
+
+enum {
+    WEIGHTS, DATA, VALIDATION, TENSORS, OUT, STEPS, EPOCHS, BATCH, LENGTH, ACCUMULATE, LONG, LR, LR_RATIO, SCHEDULE, WARMUP,
+    WEIGHT_DECAY, CLIP, BETA1, BETA2, EPSILON, SEED, EVAL_EVERY, SAVE_EVERY, RESUME, INIT, METRICS, GRADIENTS, CHECK, THREADS,
+    TIER, INFO, JSON, HELP, OPTIONS
+};
+
+static const LrtOption options[OPTIONS] = {
+    [WEIGHTS] = {"weights", "PATH", "checkpoint (default: the one given when compiling); must have the same shapes"},
+    [DATA] = {"data", "FILE", "training data: .jsonl with text, or prompt and completion; .txt"},
+    [VALIDATION] = {"validation", "FILE", "held-out data: its loss is shown, the best adapter is kept in OUT/best"},
+    [TENSORS] = {"tensors", "FILE", "instead of --data: input_ids, labels, ... [steps, rows, tokens] in a safetensors file"},
+    [OUT] = {"out", "DIR", "where the adapter and the checkpoints go"},
+    [STEPS] = {"steps", "N", "optimizer steps"},
+    [EPOCHS] = {"epochs", "N", "passes over the data, if --steps is not given (1)"},
+    [BATCH] = {"batch", "B", "documents in a batch (as compiled)"},
+    [LENGTH] = {"length", "T", "tokens of a document at most (as compiled)"},
+    [ACCUMULATE] = {"accumulate", "N", "batches of one optimizer step (1); every target token counts the same"},
+    [LONG] = {"long", "split|truncate", "what happens to longer texts (split)"},
+    [LR] = {"lr", "RATE", "learning rate (0.0002)"},
+    [LR_RATIO] = {"lr-ratio", "X", "LoRA+: B learns X times as fast (1)"},
+    [SCHEDULE] = {"schedule", "NAME", "constant, linear or cosine (linear)"},
+    [WARMUP] = {"warmup", "N", "steps over which the rate rises (0)"},
+    [WEIGHT_DECAY] = {"weight-decay", "X", "AdamW's decay (0.01)"},
+    [CLIP] = {"clip", "X", "largest norm of all gradients together; 0: none (1)"},
+    [BETA1] = {"beta1", "X", "AdamW (0.9)"},
+    [BETA2] = {"beta2", "X", "AdamW (0.999)"},
+    [EPSILON] = {"epsilon", "X", "AdamW (1e-8)"},
+    [SEED] = {"seed", "N", "initial values, order of the data, dropout (0)"},
+    [EVAL_EVERY] = {"eval-every", "N", "steps between evaluations (before, and at the end)"},
+    [SAVE_EVERY] = {"save-every", "N", "steps between checkpoints (only at the end)"},
+    [RESUME] = {"resume", NULL, "go on from the last checkpoint in --out, to the same bits"},
+    [INIT] = {"init", "DIR", "start from this adapter"},
+    [METRICS] = {"metrics", "FILE", "one JSON object a step"},
+    [GRADIENTS] = {"gradients", "FILE", "loss and gradients of the first batch as safetensors; then stop"},
+    [CHECK] = {"check", NULL, "compare gradients with finite differences; then stop"},
+    [THREADS] = {"threads", "N", "threads (all cores); does not change results"},
+    [TIER] = {"tier", "NAME", "instruction set: generic, avx2, avx512 (the best there is)"},
+    [INFO] = {"info", NULL, "what this program is, and the memory it plans; then stop"},
+    [JSON] = {"json", NULL, "with --info: as JSON"},
+    [HELP] = {"help", NULL, "this text"},
+};
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+typedef struct Train {
+    LrtArgs args;
+    LrtRun run;
+    LrtCheckpoint *checkpoint;
+    LrtTokenizer *tokenizer;
+    LrtDataset *data, *validation;
+    LrtBatches batches;
+    LrtOptimizer optimizer;
+    LrtScheduleKind schedule;
+    int64_t steps, warmup, accumulate, batch, length, eval_every, save_every, epochs;
+    uint64_t seed;
+    LrtState state;
+    char *m, *v;
+    int64_t *order;
+    int64_t ordered_epoch; /* the epoch `order` is of */
+    FILE *metrics;
+    double started, last_shown;
+    int64_t tokens_done, steps_done;
+    LrtError *error;
+} Train;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- options ------------------------------------------------------------------------------------------------------------ */
+
+static bool read_numbers(Train *t)
+{
+    const LrtArgs *a = &t->args;
+    const LrtProgram *p = t->run.program;
+    LrtOptimizer *o = &t->optimizer;
+    int64_t seed, most = p->max_tokens / p->max_length;
+    bool ok = lrt_args_integer(a, STEPS, 0, 1, INT64_MAX / 2, &t->steps, t->error) &&
+              lrt_args_integer(a, EPOCHS, 1, 1, 1000000, &t->epochs, t->error) &&
+              lrt_args_integer(a, BATCH, most, 1, p->max_tokens, &t->batch, t->error) &&
+              lrt_args_integer(a, LENGTH, p->max_length, 2, p->max_length, &t->length, t->error) &&
+              lrt_args_integer(a, ACCUMULATE, 1, 1, 1 << 20, &t->accumulate, t->error) &&
+              lrt_args_integer(a, WARMUP, 0, 0, INT64_MAX / 2, &t->warmup, t->error) &&
+              lrt_args_integer(a, EVAL_EVERY, 0, 1, INT64_MAX / 2, &t->eval_every, t->error) &&
+              lrt_args_integer(a, SAVE_EVERY, 0, 1, INT64_MAX / 2, &t->save_every, t->error) &&
+              lrt_args_integer(a, SEED, 0, 0, INT64_MAX, &seed, t->error) &&
+              lrt_args_real(a, LR, 2e-4, 0, 1e3, &o->lr, t->error) && lrt_args_real(a, LR_RATIO, 1, 0, 1e6, &o->lr_ratio, t->error) &&
+              lrt_args_real(a, WEIGHT_DECAY, 0.01, 0, 1e3, &o->weight_decay, t->error) &&
+              lrt_args_real(a, CLIP, 1, 0, 1e9, &o->clip, t->error) && lrt_args_real(a, BETA1, 0.9, 0, 1, &o->beta1, t->error) &&
+              lrt_args_real(a, BETA2, 0.999, 0, 1, &o->beta2, t->error) &&
+              lrt_args_real(a, EPSILON, 1e-8, 0, 1, &o->epsilon, t->error);
+    t->seed = (uint64_t)seed;
+    return ok;
+}
+
+static bool read_schedule(Train *t)
+{
+    static const char *const names[] = {"constant", "linear", "cosine"};
+    const char *name = t->args.value[SCHEDULE] ? t->args.value[SCHEDULE] : "linear";
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(name, names[i])) {
+            t->schedule = (LrtScheduleKind)i;
+            return true;
+        }
+    return lrt_fail(t->error, LRT_INVALID, "--schedule: '%s' is not constant, linear or cosine", name);
+}
+
+/* --- opening ---------------------------------------------------------------------------------------------------------------- */
+
+static bool open_weights(Train *t)
+{
+    const char *path = t->args.value[WEIGHTS];
+    if (!path)
+        path = json_string_value(json_object_get(t->run.settings, "weights"));
+    if (!path)
+        return lrt_fail(t->error, LRT_INVALID, "no weights; give the checkpoint with --weights PATH");
+    t->checkpoint = lrt_checkpoint_open(path, t->error);
+    return t->checkpoint != NULL;
+}
+
+static bool load_params(Train *t)
+{
+    const char *init = t->args.value[INIT];
+    if (!init)
+        init = json_string_value(json_object_get(t->run.settings, "adapter"));
+    LrtSources sources = {.checkpoint = t->checkpoint, .seed = t->seed, .adapter_path = init};
+    LrtSafetensors *adapter = init ? lrt_adapter_open(init, t->error) : NULL;
+    if (init && !adapter)
+        return false;
+    sources.adapter = adapter;
+    bool ok = lrt_load_params(t->run.program, &sources, t->run.weights, t->run.context.base[LRT_BASE_PARAMS], t->run.pool,
+                              t->error);
+    lrt_safetensors_close(adapter);
+    return ok;
+}
+
+static void say_counts(const char *path, const LrtDataset *data)
+{
+    const LrtDataCounts *c = lrt_dataset_counts(data);
+    fprintf(stderr, "%s: %lld rows, %lld documents, %lld tokens, %lld of them targets", path, (long long)c->rows,
+            (long long)c->documents, (long long)c->tokens, (long long)c->targets);
+    if (c->split)
+        fprintf(stderr, "; %lld split", (long long)c->split);
+    if (c->truncated)
+        fprintf(stderr, "; %lld truncated", (long long)c->truncated);
+    if (c->skipped)
+        fprintf(stderr, "; %lld skipped (no target)", (long long)c->skipped);
+    fprintf(stderr, "%s\n", c->no_end_token ? "; the tokenizer has no end token, none is added" : "");
+}
+
+static LrtDataset *open_dataset(Train *t, const char *path)
+{
+    const char *way = t->args.value[LONG] ? t->args.value[LONG] : "split";
+    LrtDataOptions how = {.length = (int32_t)t->length, .append_end = true};
+    how.too_long = !strcmp(way, "truncate") ? LRT_LONG_TRUNCATE : LRT_LONG_SPLIT;
+    if (strcmp(way, "truncate") != 0 && strcmp(way, "split") != 0) {
+        lrt_report(t->error, LRT_INVALID, "--long: '%s' is not split or truncate", way);
+        return NULL;
+    }
+    LrtDataset *data = lrt_dataset_open(path, t->tokenizer, &how, t->error);
+    if (data)
+        say_counts(path, data);
+    return data;
+}
+
+static bool open_data(Train *t)
+{
+    const char *tensors = t->args.value[TENSORS], *data = t->args.value[DATA], *validation = t->args.value[VALIDATION];
+    if (!tensors == !data)
+        return lrt_fail(t->error, LRT_INVALID, "give the training data with --data FILE (or --tensors FILE)");
+    if (tensors)
+        return lrt_batches_read(&t->batches, tensors, t->error);
+    const char *path = lrt_checkpoint_tokenizer_path(t->checkpoint);
+    if (!path)
+        return lrt_fail(t->error, LRT_INVALID, "%s: no tokenizer.json in it, which --data needs", lrt_checkpoint_path(t->checkpoint));
+    t->tokenizer = lrt_tokenizer_open(path, t->error);
+    if (!t->tokenizer || !(t->data = open_dataset(t, data)))
+        return false;
+    if (validation && !(t->validation = open_dataset(t, validation)))
+        return false;
+    t->order = calloc((size_t)lrt_dataset_size(t->data) + 1, sizeof *t->order);
+    t->ordered_epoch = -1;
+    return t->order || lrt_fail(t->error, LRT_FAILED, "out of memory");
+}
+
+static bool open_all(Train *t)
+{
+    int64_t bytes = t->run.program->params_bytes;
+    if (!open_weights(t) || !open_data(t) || !load_params(t))
+        return false;
+    t->m = lrt_pages(bytes, "the optimizer", t->error);
+    t->v = lrt_pages(bytes, "the optimizer", t->error);
+    return t->m && t->v;
+}
+
+/* --- batches -------------------------------------------------------------------------------------------------------------------- */
+
+/* The next batch of documents; at the end of an epoch the next one begins. */
+static int by_number(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static bool next_documents(Train *t)
+{
+    int64_t size = lrt_dataset_size(t->data), taken[4096], capacity = t->run.program->max_tokens;
+    if (t->state.place >= size) {
+        t->state.place = 0;
+        t->state.epoch++;
+    }
+    if (t->ordered_epoch != t->state.epoch) {
+        lrt_dataset_shuffle(t->data, t->seed, (uint64_t)t->state.epoch, t->order);
+        t->ordered_epoch = t->state.epoch;
+    }
+    int64_t most = t->batch < 4096 ? t->batch : 4096;
+    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, most);
+    memcpy(taken, t->order + t->state.place, sizeof *taken * (size_t)count);
+    qsort(taken, (size_t)count, sizeof *taken, by_number);
+    t->state.place += count;
+    lrt_batch_clear(&t->run);
+    for (int64_t i = 0; i < count; i++) {
+        LrtDocument d = lrt_dataset_document(t->data, taken[i]);
+        if (!lrt_batch_add(&t->run, d.tokens, d.targets, d.length, 0, d.id, t->error))
+            return false;
+    }
+    return true;
+}
+
+/* Micro-batch `index` (from 0) of the run. */
+static bool next_batch(Train *t, int64_t index)
+{
+    if (t->data)
+        return next_documents(t);
+    if (index >= t->batches.steps)
+        return lrt_fail(t->error, LRT_INVALID, "%s: has only %lld batches", t->args.value[TENSORS], (long long)t->batches.steps);
+    return lrt_batches_load(&t->batches, index, &t->run, t->error);
+}
+
+/* --- a step --------------------------------------------------------------------------------------------------------------------- */
+
+static const LrtTierCode *code(const Train *t)
+{
+    return &t->run.program->tiers[t->run.tier];
+}
+
+/* Sum of the batch's token losses, in the order of rows. */
+static double sum_losses(const Train *t)
+{
+    const float *loss = (const float *)(t->run.context.base[LRT_BASE_ARENA] + t->run.program->loss_offset);
+    double sum = 0;
+    for (int64_t i = 0; i < t->run.context.n_target_rows; i++)
+        sum += (double)loss[t->run.target_rows[i]];
+    return sum;
+}
+
+/* Targets of the next `accumulate` batches: each token weighs 1 / all of them. */
+static bool count_targets(Train *t, int64_t step, int64_t *targets)
+{
+    LrtState kept = t->state;
+    *targets = 0;
+    for (int64_t i = 0; i < t->accumulate; i++) {
+        if (!next_batch(t, step * t->accumulate + i))
+            return false;
+        *targets += lrt_batch_finish(&t->run);
+    }
+    t->state = kept;
+    return true;
+}
+
+/* Gradients of one optimizer step; returns the mean loss. */
+static bool compute_gradients(Train *t, int64_t step, double *loss, int64_t *targets)
+{
+    LrtContext *c = &t->run.context;
+    if (!count_targets(t, step, targets))
+        return false;
+    memset(c->base[LRT_BASE_GRADS], 0, (size_t)t->run.program->params_bytes);
+    c->training = 1;
+    c->want_gradients = 1;
+    c->seed = t->seed;
+    c->step = (uint64_t)step;
+    c->loss_scale = *targets ? (float)(1.0 / (double)*targets) : 0;
+    double sum = 0;
+    for (int64_t i = 0; i < t->accumulate; i++) {
+        if (!next_batch(t, step * t->accumulate + i))
+            return false;
+        lrt_batch_finish(&t->run);
+        if (c->n_tokens == 0)
+            continue;
+        code(t)->forward(c);
+        sum += sum_losses(t);
+        code(t)->backward(c);
+    }
+    *loss = *targets ? sum / (double)*targets : 0;
+    return true;
+}
+
+/* --- showing ---------------------------------------------------------------------------------------------------------------------- */
+
+static void show_progress(Train *t, double loss, double rate)
+{
+    double time = now();
+    bool terminal = isatty(STDERR_FILENO), last = t->state.step == t->steps;
+    if (time - t->last_shown < (terminal ? 0.5 : 5) && !last && t->steps_done > 1)
+        return;
+    t->last_shown = time;
+    double seconds = time - t->started, left = seconds / (double)t->steps_done * (double)(t->steps - t->state.step);
+    fprintf(stderr, "%sstep %lld/%lld  loss %.4f  lr %.2e  %.0f tokens/s  %lld MiB  %d:%02d left%s", terminal ? "\r\033[K" : "",
+            (long long)t->state.step, (long long)t->steps, loss, rate, (double)t->tokens_done / seconds,
+            (long long)(lrt_resident_bytes() >> 20), (int)(left / 60), (int)left % 60, terminal && !last ? "" : "\n");
+}
+
+static void write_metrics(Train *t, double loss, double rate, double norm, int64_t tokens, double seconds)
+{
+    if (!t->metrics)
+        return;
+    fprintf(t->metrics, "{\"step\": %lld, \"loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %.9g, \"tokens\": %lld, \"seconds\": %.6f, "
+            "\"rss_bytes\": %lld}\n", (long long)t->state.step, loss, rate, norm, (long long)tokens, seconds,
+            (long long)lrt_resident_bytes());
+    fflush(t->metrics);
+}
+
+/* --- evaluation and checkpoints ---------------------------------------------------------------------------------------------------------- */
+
+static bool evaluate(Train *t, double *loss)
+{
+    LrtContext *c = &t->run.context;
+    int64_t size = lrt_dataset_size(t->validation), targets = 0;
+    double sum = 0;
+    int64_t *order = calloc((size_t)size + 1, sizeof *order);
+    if (!order)
+        return lrt_fail(t->error, LRT_FAILED, "out of memory");
+    for (int64_t i = 0; i < size; i++)
+        order[i] = i;
+    c->training = c->want_gradients = 0;
+    bool ok = true;
+    for (int64_t place = 0; ok && place < size && !interrupted;) {
+        int64_t count = lrt_dataset_take(t->validation, order, place, size, t->run.program->max_tokens, size);
+        lrt_batch_clear(&t->run);
+        for (int64_t i = 0; ok && i < count; i++) {
+            LrtDocument d = lrt_dataset_document(t->validation, place + i);
+            ok = lrt_batch_add(&t->run, d.tokens, d.targets, d.length, 0, d.id, t->error);
+        }
+        place += count;
+        targets += lrt_batch_finish(&t->run);
+        if (ok)
+            code(t)->forward(c);
+        sum += sum_losses(t);
+    }
+    free(order);
+    *loss = targets ? sum / (double)targets : 0;
+    return ok;
+}
+
+static bool validate(Train *t)
+{
+    double loss;
+    if (!t->validation)
+        return true;
+    if (!evaluate(t, &loss))
+        return false;
+    if (interrupted)
+        return true;
+    fprintf(stderr, "%sstep %lld: validation loss %.4f\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", (long long)t->state.step, loss);
+    if (t->metrics)
+        fprintf(t->metrics, "{\"step\": %lld, \"validation_loss\": %.9g}\n", (long long)t->state.step, loss), fflush(t->metrics);
+    if (t->state.best >= 0 && loss >= t->state.best)
+        return true;
+    t->state.best = loss;
+    if (!t->args.value[OUT] || t->state.step == 0)
+        return true;
+    char *best = lrt_path_join(t->args.value[OUT], "best");
+    bool ok = best && lrt_adapter_save(&t->run, best, t->error);
+    free(best);
+    return ok;
+}
+
+static bool save(Train *t, bool resumable)
+{
+    const char *out = t->args.value[OUT];
+    if (!out)
+        return true;
+    return lrt_adapter_save(&t->run, out, t->error) &&
+           (!resumable || lrt_state_save(&t->run, &t->state, t->m, t->v, out, t->error));
+}
+
+/* --- the loop ------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool train_step(Train *t)
+{
+    double loss, began = now();
+    int64_t targets;
+    if (!compute_gradients(t, t->state.step, &loss, &targets))
+        return false;
+    LrtContext *c = &t->run.context;
+    double norm = lrt_gradient_norm(t->run.program, c->base[LRT_BASE_GRADS], t->run.pool);
+    if (!isfinite(loss) || !isfinite(norm))
+        return lrt_fail(t->error, LRT_FAILED, "step %lld: the loss is not finite; try a smaller --lr", (long long)t->state.step);
+    double factor = t->optimizer.clip > 0 ? t->optimizer.clip / (norm + 1e-6) : 1;
+    double rate = t->optimizer.lr * lrt_schedule(t->schedule, t->state.step, t->steps, t->warmup);
+    t->state.step++;
+    lrt_adamw(t->run.program, &t->optimizer, rate, t->state.step, factor < 1 ? factor : 1, c->base[LRT_BASE_PARAMS],
+              c->base[LRT_BASE_GRADS], t->m, t->v, t->run.pool);
+    t->tokens_done += c->n_tokens * t->accumulate;
+    t->steps_done++;
+    write_metrics(t, loss, rate, norm, targets, now() - began);
+    show_progress(t, loss, rate);
+    return true;
+}
+
+/* Optimizer steps of the asked epochs: batches are counted by walking through them. */
+static int64_t count_steps(Train *t)
+{
+    int64_t batches = 0, size = lrt_dataset_size(t->data);
+    for (int64_t epoch = 0; epoch < t->epochs; epoch++) {
+        lrt_dataset_shuffle(t->data, t->seed, (uint64_t)epoch, t->order);
+        for (int64_t place = 0; place < size; batches++)
+            place += lrt_dataset_take(t->data, t->order, place, size, t->run.program->max_tokens, t->batch < 4096 ? t->batch : 4096);
+    }
+    t->ordered_epoch = -1;
+    return (batches + t->accumulate - 1) / t->accumulate;
+}
+
+/* A run is the same when data, seed and every number that enters a step are. */
+static uint64_t identity_of(const Train *t)
+{
+    struct {
+        double numbers[8];
+        int64_t integers[8];
+        uint64_t data, seed;
+    } all;
+    memset(&all, 0, sizeof all);
+    const LrtOptimizer *o = &t->optimizer;
+    double numbers[] = {o->lr, o->lr_ratio, o->beta1, o->beta2, o->epsilon, o->weight_decay, o->clip, 0};
+    int64_t integers[] = {t->steps, t->warmup, t->accumulate, t->batch, t->length, (int64_t)t->schedule, 0, 0};
+    memcpy(all.numbers, numbers, sizeof numbers);
+    memcpy(all.integers, integers, sizeof integers);
+    all.data = t->data ? lrt_dataset_hash(t->data)
+                       : XXH3_64bits(t->batches.ids, sizeof(int64_t) * (size_t)(t->batches.steps * t->batches.rows * t->batches.length));
+    all.seed = t->seed;
+    return XXH3_64bits(&all, sizeof all);
+}
+
+static bool start(Train *t)
+{
+    if (!t->steps)
+        t->steps = t->data ? count_steps(t) : t->batches.steps / t->accumulate;
+    t->state = (LrtState){.best = -1};
+    t->state.identity = identity_of(t);
+    const char *out = t->args.value[OUT];
+    if (!out)
+        return lrt_fail(t->error, LRT_INVALID, "give the directory for the adapter with --out DIR");
+    if (!lrt_make_directory(out, t->error))
+        return false;
+    if (access(out, W_OK) != 0)
+        return lrt_fail(t->error, LRT_FAILED, "cannot write to '%s': %s", out, strerror(errno));
+    if (t->args.value[RESUME] && !lrt_state_load(&t->run, &t->state, t->m, t->v, out, t->error))
+        return false;
+    if (t->args.value[METRICS] && !(t->metrics = fopen(t->args.value[METRICS], t->args.value[RESUME] ? "a" : "w")))
+        return lrt_fail(t->error, LRT_FAILED, "cannot write '%s': %s", t->args.value[METRICS], strerror(errno));
+    fprintf(stderr, "%s: %lld steps on %d threads, %s\n", t->run.program->model, (long long)t->steps, lrt_pool_threads(t->run.pool),
+            lrt_tier_name(t->run.tier));
+    return true;
+}
+
+static bool train(Train *t)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    if (!start(t))
+        return false;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (t->state.step == 0 && !validate(t))
+        return false;
+    t->started = now();
+    while (t->state.step < t->steps && !interrupted) {
+        if (!train_step(t))
+            return false;
+        bool last = t->state.step == t->steps;
+        if (!last && t->save_every && t->state.step % t->save_every == 0 && !save(t, true))
+            return false;
+        if (!interrupted && (last || (t->eval_every && t->state.step % t->eval_every == 0)) && !validate(t))
+            return false;
+    }
+    if (!save(t, true))
+        return false;
+    if (interrupted && t->state.step < t->steps)
+        return lrt_fail(t->error, LRT_FAILED, "interrupted at step %lld; saved, go on with --resume", (long long)t->state.step);
+    fprintf(stderr, "adapter written to %s\n", t->args.value[OUT]);
+    return true;
+}
+
+/* --- gradients ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static bool write_gradients(Train *t)
+{
+    double loss;
+    int64_t targets;
+    int count;
+    LrtTensor *tensors;
+    if (!compute_gradients(t, 0, &loss, &targets) ||
+        !lrt_adapter_tensors(t->run.program, t->run.weights, t->run.context.base[LRT_BASE_GRADS], true, &tensors, &count, t->error))
+        return false;
+    float value = (float)loss;
+    LrtTensor *more = realloc(tensors, sizeof *more * (size_t)(count + 1));
+    if (!more) {
+        lrt_free_tensors(tensors, count);
+        return lrt_fail(t->error, LRT_FAILED, "out of memory");
+    }
+    more[count] = (LrtTensor){.name = "loss", .dtype = LRT_F32, .data = (const uint8_t *)&value};
+    bool ok = lrt_safetensors_write(t->args.value[GRADIENTS], more, count + 1, NULL, t->error);
+    lrt_free_tensors(more, count);
+    return ok;
+}
+
+/* Loss of the first batch with element `i` of a parameter moved. */
+static bool moved_loss(Train *t, float *element, float value, double *loss)
+{
+    float kept = *element;
+    int64_t targets;
+    *element = value;
+    t->run.context.want_gradients = 0;
+    bool ok = count_targets(t, 0, &targets) && next_batch(t, 0);
+    lrt_batch_finish(&t->run);
+    if (ok)
+        code(t)->forward(&t->run.context);
+    *loss = targets ? sum_losses(t) / (double)targets : 0;
+    *element = kept;
+    return ok;
+}
+
+/* Along the gradient of each parameter: (L(p + h g) - L(p - h g)) / 2h against |g|^2, in units of the loss's rounding. */
+static bool check_gradients(Train *t)
+{
+    double loss, worst = 0;
+    int64_t targets, checked = 0;
+    LrtContext *c = &t->run.context;
+    t->accumulate = 1;
+    if (!compute_gradients(t, 0, &loss, &targets))
+        return false;
+    c->training = 0;
+    if (!compute_gradients(t, 0, &loss, &targets))
+        return false;
+    for (int64_t i = 0; i < t->run.program->param_count && !interrupted; i++) {
+        const LrtParam *p = &t->run.program->params[i];
+        const float *g = (const float *)(c->base[LRT_BASE_GRADS] + p->offset);
+        float *values = (float *)(c->base[LRT_BASE_PARAMS] + p->offset);
+        int64_t largest = 0;
+        if (!p->trained)
+            continue;
+        for (int64_t k = 0; k < p->bytes / 4; k++)
+            largest = fabsf(g[k]) > fabsf(g[largest]) ? k : largest;
+        /* A step that moves the loss by a hundredth keeps rounding far below the difference. */
+        double gradient = (double)g[largest], step = fabs(gradient) > 0 ? 0.01 / fabs(gradient) : 0.1, up, down;
+        step = step > 0.1 ? 0.1 : step;
+        if (!moved_loss(t, &values[largest], (float)((double)values[largest] + step), &up) ||
+            !moved_loss(t, &values[largest], (float)((double)values[largest] - step), &down))
+            return false;
+        double found = (up - down) / (2 * step), off = fabs(found - gradient), allowed = 0.02 * fabs(gradient) + 2e-6 / step;
+        printf("%-70s %12.5e %12.5e%s\n", p->name, gradient, found, off > allowed ? "  OFF" : "");
+        worst = off / allowed > worst ? off / allowed : worst;
+        checked++;
+    }
+    printf("%lld tensors checked, worst difference %.2f of what rounding allows\n", (long long)checked, worst);
+    return worst <= 1 || lrt_fail(t->error, LRT_FAILED, "gradients differ from finite differences");
+}
+
+/* --- main ------------------------------------------------------------------------------------------------------------------------------------- */
+
+static bool run_train(Train *t, const LrtProgram *program)
+{
+    int64_t threads;
+    const char *tier = t->args.value[TIER];
+    t->run.program = program;
+    if (t->args.positional_count)
+        return lrt_fail(t->error, LRT_INVALID, "unexpected '%s'; data is given with --data", t->args.positional[0]);
+    if (!lrt_args_integer(&t->args, THREADS, lrt_online_cpus(), 1, 1024, &threads, t->error))
+        return false;
+    if (t->args.value[INFO])
+        return lrt_print_info(program, tier, (int)threads, t->args.value[JSON] != NULL, t->error);
+    if (!read_numbers(t) || !read_schedule(t) || !lrt_run_open(&t->run, program, tier, (int)threads, NULL, t->error) || !open_all(t))
+        return false;
+    if (t->args.value[GRADIENTS])
+        return write_gradients(t);
+    return t->args.value[CHECK] ? check_gradients(t) : train(t);
+}
+
+static void close_all(Train *t)
+{
+    int64_t bytes = t->run.program ? t->run.program->params_bytes : 0;
+    lrt_free_pages(t->m, bytes);
+    lrt_free_pages(t->v, bytes);
+    lrt_batches_free(&t->batches);
+    lrt_dataset_close(t->data);
+    lrt_dataset_close(t->validation);
+    lrt_tokenizer_close(t->tokenizer);
+    lrt_checkpoint_close(t->checkpoint);
+    if (t->run.pool)
+        lrt_run_close(&t->run);
+    if (t->metrics)
+        fclose(t->metrics);
+    free(t->order);
+}
+
+int lrt_train_main(const LrtProgram *program, int argc, char **argv, LrtError *error)
+{
+    Train *t = calloc(1, sizeof *t);
+    if (!t)
+        return 1;
+    t->error = error;
+    bool ok = lrt_args_parse(&t->args, options, OPTIONS, argc, argv, error);
+    if (ok && t->args.value[HELP])
+        lrt_args_help(stdout, "usage: PROGRAM --data FILE --out DIR [options]\n\nTrains an adapter.\n\n", options, OPTIONS);
+    else if (ok)
+        run_train(t, program);
+    close_all(t);
+    free(t);
+    return error->status;
+}

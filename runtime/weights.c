@@ -1,0 +1,194 @@
+/* weights.c - see weights.h. */
+#include "runtime/weights.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/pack.h"
+#include "runtime/random.h"
+
+enum { ROWS_AT_ONCE = 64 };
+
+const LrtTensor *lrt_find_weight(const LrtCheckpoint *checkpoint, const char *name)
+{
+    const LrtTensor *tensor = lrt_checkpoint_find(checkpoint, name);
+    const char *dot = strchr(name, '.');
+    return tensor || !dot ? tensor : lrt_checkpoint_find(checkpoint, dot + 1);
+}
+
+/* --- from a file ---------------------------------------------------------------------------------------------------- */
+
+static bool check_shape(const LrtParam *p, const LrtTensor *tensor, const char *file, LrtError *error)
+{
+    bool same = tensor->rank == p->file_rank;
+    for (int i = 0; same && i < tensor->rank; i++)
+        same = tensor->shape[i] == p->file_shape[i];
+    if (same)
+        return true;
+    return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' has another shape than the program was compiled for ([%lld, %lld], "
+                    "expected [%lld, %lld]); compile it for this model", file, tensor->name, (long long)tensor->shape[0],
+                    (long long)(tensor->rank > 1 ? tensor->shape[1] : 1), (long long)p->file_shape[0],
+                    (long long)(p->file_rank > 1 ? p->file_shape[1] : 1));
+}
+
+static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *tensor, const char *name, bool editable,
+                       char *stored, LrtError *error)
+{
+    bool matrix = p->file_rank > 1;
+    int64_t width = p->file_shape[matrix ? 1 : 0], first = matrix ? p->file_start[0] : 0;
+    int64_t column = p->file_start[matrix ? 1 : 0], rows = lrt_file_rows(p);
+    /* Q8_0 wants whole blocks of 32 rows; 64 are. */
+    float *buffer = malloc(sizeof *buffer * (size_t)(ROWS_AT_ONCE * width));
+    if (!buffer)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    bool ok = true;
+    for (int64_t row = 0; ok && row < rows; row += ROWS_AT_ONCE) {
+        int64_t count = rows - row < ROWS_AT_ONCE ? rows - row : ROWS_AT_ONCE;
+        ok = lrt_tensor_read_rows(tensor, first + row, count, buffer, error) &&
+             (!editable || !s->edit || s->edit(s->user, tensor, name, first + row, count, buffer, error));
+        if (ok)
+            lrt_pack_rows(p, stored, row, count, buffer + column, width);
+    }
+    free(buffer);
+    return ok;
+}
+
+/* --- fresh values ------------------------------------------------------------------------------------------------------ */
+
+static float fresh_value(const LrtParam *p, uint64_t seed, uint64_t stream, uint64_t index)
+{
+    switch (p->init) {
+    case LRT_INIT_ONE: return 1;
+    case LRT_INIT_UNIFORM: return (float)((2 * lrt_uniform(seed, stream, index) - 1) * p->init_scale);
+    case LRT_INIT_NORMAL: return (float)(lrt_normal(seed, stream, index) * p->init_scale);
+    default: return 0;
+    }
+}
+
+/* An element's value depends on the tensor's name and its place in the file, not on how it is stored. */
+static bool make_param(const LrtParam *p, uint64_t seed, char *stored, LrtError *error)
+{
+    bool matrix = p->file_rank > 1;
+    int64_t rows = lrt_file_rows(p), columns = lrt_file_cols(p), width = p->file_shape[matrix ? 1 : 0];
+    int64_t first = matrix ? p->file_start[0] : 0, column = p->file_start[matrix ? 1 : 0];
+    uint64_t stream = lrt_stream(p->name);
+    float *buffer = malloc(sizeof *buffer * (size_t)(rows * columns + 1));
+    if (!buffer)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            buffer[r * columns + c] = fresh_value(p, seed, stream, (uint64_t)((first + r) * width + column + c));
+    lrt_pack_rows(p, stored, 0, rows, buffer, columns);
+    free(buffer);
+    return true;
+}
+
+/* --- all of them --------------------------------------------------------------------------------------------------------- */
+
+typedef struct Load {
+    const LrtProgram *program;
+    const LrtSources *sources;
+    char *weights, *params;
+    LrtError *errors; /* one for each parameter */
+} Load;
+
+static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError *error)
+{
+    const LrtSources *s = l->sources;
+    if (p->adapter && s->adapter) {
+        const LrtTensor *tensor = lrt_safetensors_find(s->adapter, p->name);
+        if (!tensor)
+            return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' is missing; is it an adapter of this program?",
+                            s->adapter_path, p->name);
+        return check_shape(p, tensor, s->adapter_path, error) && read_param(p, s, tensor, p->name, false, stored, error);
+    }
+    if (p->adapter && !p->base)
+        return make_param(p, s->seed, stored, error);
+    if (!s->checkpoint)
+        return lrt_fail(error, LRT_INVALID, "no weights; give the checkpoint with --weights PATH");
+    const char *name = p->base ? p->base : p->name;
+    const LrtTensor *tensor = lrt_find_weight(s->checkpoint, name);
+    if (!tensor)
+        return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' is missing; the program was compiled for another model",
+                        lrt_checkpoint_path(s->checkpoint), name);
+    if (!check_shape(p, tensor, lrt_checkpoint_path(s->checkpoint), error) ||
+        !read_param(p, s, tensor, name, !p->base, stored, error))
+        return false;
+    lrt_tensor_forget(tensor);
+    return true;
+}
+
+static void load_task(void *user, int64_t task)
+{
+    Load *l = user;
+    const LrtParam *p = &l->program->params[task];
+    char *base = p->trained ? l->params : l->weights;
+    if (base)
+        load_param(l, p, base + p->offset, &l->errors[task]);
+}
+
+bool lrt_load_params(const LrtProgram *program, const LrtSources *sources, char *weights, char *params, LrtPool *pool,
+                     LrtError *error)
+{
+    Load l = {program, sources, weights, params, calloc((size_t)program->param_count + 1, sizeof(LrtError))};
+    bool ok = true;
+    if (!l.errors)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    lrt_pool_run(pool, load_task, &l, program->param_count);
+    for (int64_t i = 0; ok && i < program->param_count; i++)
+        if (l.errors[i].status != LRT_OK)
+            ok = lrt_fail(error, l.errors[i].status, "%s", l.errors[i].text);
+    free(l.errors);
+    return ok;
+}
+
+/* --- to a file ------------------------------------------------------------------------------------------------------------- */
+
+void lrt_free_tensors(LrtTensor *tensors, int count)
+{
+    for (int i = 0; i < count; i++)
+        free((void *)tensors[i].data);
+    free(tensors);
+}
+
+static LrtTensor *tensor_named(LrtTensor *tensors, int *count, const LrtParam *p)
+{
+    for (int i = *count - 1; i >= 0; i--)
+        if (!strcmp(tensors[i].name, p->name))
+            return &tensors[i];
+    LrtTensor *tensor = &tensors[*count];
+    *tensor = (LrtTensor){.name = p->name, .dtype = LRT_F32, .rank = p->file_rank};
+    for (int i = 0; i < p->file_rank; i++)
+        tensor->shape[i] = p->file_shape[i];
+    float *data = calloc((size_t)lrt_tensor_elements(tensor) + 1, sizeof *data);
+    if (!data)
+        return NULL;
+    tensor->data = (const uint8_t *)data;
+    (*count)++;
+    return tensor;
+}
+
+bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
+                         LrtTensor **tensors, int *count, LrtError *error)
+{
+    *count = 0;
+    *tensors = calloc((size_t)program->param_count + 1, sizeof **tensors);
+    if (!*tensors)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t i = 0; i < program->param_count; i++) {
+        const LrtParam *p = &program->params[i];
+        if (!p->adapter || (only_trained && !p->trained))
+            continue;
+        LrtTensor *tensor = tensor_named(*tensors, count, p);
+        if (!tensor) {
+            lrt_free_tensors(*tensors, *count);
+            return lrt_fail(error, LRT_FAILED, "out of memory");
+        }
+        bool matrix = p->file_rank > 1;
+        int64_t width = p->file_shape[matrix ? 1 : 0];
+        float *to = (float *)(uintptr_t)tensor->data + (matrix ? p->file_start[0] * width + p->file_start[1] : p->file_start[0]);
+        lrt_unpack_rows(p, (p->trained ? trained : weights) + p->offset, 0, lrt_file_rows(p), to, width);
+    }
+    return true;
+}

@@ -1,0 +1,30 @@
+/* weights.h - parameters of a program: from files into memory and back. */
+#pragma once
+#include "runtime/checkpoint.h"
+#include "runtime/lrt_abi.h"
+#include "runtime/thread.h"
+
+/* Where values come from; any may be NULL. */
+typedef struct LrtSources {
+    const LrtCheckpoint *checkpoint;
+    const LrtSafetensors *adapter;   /* an adapter to start from */
+    const char *adapter_path;        /* for messages */
+    uint64_t seed;                   /* of fresh parameters */
+    /* Called with the f32 rows of a checkpoint tensor after they are read: folds an adapter in.  May be NULL. */
+    bool (*edit)(void *user, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows,
+                 LrtError *error);
+    void *user;
+} LrtSources;
+
+/* Finds a tensor under its name, or without the model's prefix ("transformer.", "model."), which some files lack. */
+const LrtTensor *lrt_find_weight(const LrtCheckpoint *checkpoint, const char *name);
+
+/* Fills the frozen image and the trained parameters; either pointer may be NULL: those are left out. */
+bool lrt_load_params(const LrtProgram *program, const LrtSources *sources, char *weights, char *params, LrtPool *pool,
+                     LrtError *error);
+
+/* The adapter's tensors, whole, in the file's form, from `trained` (parameters or gradients) and the frozen image.
+ * `only_trained`: leave out frozen ones (gradients).  Caller frees with lrt_free_tensors. */
+bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
+                         LrtTensor **tensors, int *count, LrtError *error);
+void lrt_free_tensors(LrtTensor *tensors, int count);
