@@ -1,4 +1,5 @@
-/* arena.c - see arena.h.  Chunks of growing size; the only file of the compiler that calls malloc. */
+/* arena.c - see arena.h.  Chunks of growing size; the only file of the compiler that calls
+ * malloc. */
 #include "ir/arena.h"
 
 #include <limits.h>

@@ -43,7 +43,8 @@ static void report(Diag *diag, Severity severity, Loc at, const char *format, va
         fprintf(diag->out, "%s:%d:%d: ", at.source->path, at.line, at.column);
     else
         fputs("loracc: ", diag->out);
-    fprintf(diag->out, "%s%s:%s ", diag->color ? colors[severity] : "", names[severity], diag->color ? "\033[0m" : "");
+    fprintf(diag->out, "%s%s:%s ", diag->color ? colors[severity] : "", names[severity],
+            diag->color ? "\033[0m" : "");
     vfprintf(diag->out, format, args);
     fputc('\n', diag->out);
     if (at.source && at.line > 0)
@@ -108,7 +109,8 @@ static int edit_distance(const char *a, const char *b)
             int best = above[j - 1] + (a[i - 1] != b[j - 1]);
             best = above[j] + 1 < best ? above[j] + 1 : best;
             best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < best)
                 best = before[j - 2] + 1;
             row[j] = best;
         }

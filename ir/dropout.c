@@ -26,7 +26,8 @@ static uint64_t mix64(uint64_t x)
     return x ^ (x >> 31);
 }
 
-uint64_t dropout_key(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t site, int64_t position)
+uint64_t dropout_key(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t site,
+                     int64_t position)
 {
     uint64_t key = mix64(seed + 0x9e3779b97f4a7c15u);
     key = mix64(key ^ step);
@@ -41,8 +42,8 @@ bool dropout_keep_at(uint64_t key, int64_t feature, double rate)
     return (double)number >= rate * 4294967296.0;
 }
 
-bool dropout_keep(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t site, int64_t position, int64_t feature,
-                  double rate)
+bool dropout_keep(uint64_t seed, uint64_t step, uint64_t sequence, uint64_t site,
+                  int64_t position, int64_t feature, double rate)
 {
     return dropout_keep_at(dropout_key(seed, step, sequence, site, position), feature, rate);
 }

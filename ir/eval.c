@@ -1,7 +1,9 @@
-/* eval.c - see eval.h: the walk over a graph, and the rules of leaves, element-wise ops, reductions, views, lookups and
- * products.  Scalar meanings are in eval_map.c, fused and composite ops in eval_fused.c.
+/* eval.c - see eval.h: the walk over a graph, and the rules of leaves, element-wise ops,
+ * reductions, views, lookups and products.  Scalar meanings are in eval_map.c, fused and
+ * composite ops in eval_fused.c.
  *
- * Sums go in index order in double precision: what a kernel gives in f32 may differ from it by rounding only. */
+ * Sums go in index order in double precision: what a kernel gives in f32 may differ from it by
+ * rounding only. */
 #include "ir/eval.h"
 
 #include <math.h>
@@ -39,11 +41,13 @@ int64_t eval_position(const Eval *e, int64_t dim, int64_t row)
     return e->input->first_position + row;
 }
 
-/* --- walking several operands that broadcast -------------------------------------------------------- */
+/* --- walking several operands that broadcast
+ * -------------------------------------------------------- */
 
 enum { WALK_OPERANDS = 3 };
 
-/* All elements of a shape in order; for each operand the offset of the element that stands there. */
+/* All elements of a shape in order; for each operand the offset of the element that stands
+ * there. */
 typedef struct Walk {
     int rank, count;
     int64_t dim[MAX_RANK], at[MAX_RANK], stride[WALK_OPERANDS][MAX_RANK], offset[WALK_OPERANDS];
@@ -77,7 +81,8 @@ static void walk_next(Walk *w)
     }
 }
 
-/* --- leaves ------------------------------------------------------------------------------------------ */
+/* --- leaves
+ * ------------------------------------------------------------------------------------------ */
 
 EVAL(input)
 {
@@ -117,9 +122,11 @@ EVAL(col)
         e->out->data[i] = (double)i;
 }
 
-/* --- element-wise ------------------------------------------------------------------------------------ */
+/* --- element-wise
+ * ------------------------------------------------------------------------------------ */
 
-/* A row of x is what stands at one token; its features are counted in the order of the remaining axes. */
+/* A row of x is what stands at one token; its features are counted in the order of the
+ * remaining axes. */
 static void draw_dropout(Eval *e)
 {
     const Attrs *attrs = &e->node->attrs;
@@ -130,7 +137,8 @@ static void draw_dropout(Eval *e)
     if (axis == x->type.rank)
         ice("dropout of a value without tokens");
     uint64_t site = dropout_site(attrs->name ? attrs->name : "");
-    int64_t outer = eval_extent(x, 0, axis), rows = x->type.dim[axis], inner = eval_extent(x, axis + 1, x->type.rank);
+    int64_t outer = eval_extent(x, 0, axis), rows = x->type.dim[axis],
+            inner = eval_extent(x, axis + 1, x->type.rank);
     for (int64_t r = 0; r < rows; r++) {
         int64_t position = eval_position(e, e->node->type.dim[axis], r);
         uint64_t key = dropout_key(e->input->dropout_seed, 0, 0, site, position);
@@ -160,7 +168,8 @@ static void eval_elements(Eval *e)
     }
 }
 
-/* --- reductions --------------------------------------------------------------------------------------- */
+/* --- reductions
+ * --------------------------------------------------------------------------------------- */
 
 /* One value for each line along the axis. */
 static void reduce(Eval *e, double start, double (*step)(double, double))
@@ -205,7 +214,9 @@ EVAL(sum_to)
         e->out->data[w.offset[0]] += e->in[0]->data[i];
 }
 
-/* --- views --------------------------------------------------------------------------------------------- */
+/* --- views
+ * ---------------------------------------------------------------------------------------------
+ */
 
 EVAL(reshape)
 {
@@ -234,12 +245,14 @@ EVAL(permute)
 static void copy_part(Eval *e, const Value *whole, const Value *part, bool to_part)
 {
     int axis = eval_axis(e);
-    int64_t outer = eval_extent(whole, 0, axis), inner = eval_extent(whole, axis + 1, whole->type.rank);
+    int64_t outer = eval_extent(whole, 0, axis),
+            inner = eval_extent(whole, axis + 1, whole->type.rank);
     int64_t extent = whole->type.dim[axis], width = part->type.dim[axis];
     for (int64_t o = 0; o < outer; o++) {
         double *large = whole->data + (o * extent + e->node->attrs.start) * inner;
         double *small = part->data + o * width * inner;
-        memcpy(to_part ? small : large, to_part ? large : small, sizeof *large * (size_t)(width * inner));
+        memcpy(to_part ? small : large, to_part ? large : small,
+               sizeof *large * (size_t)(width * inner));
     }
 }
 
@@ -276,12 +289,15 @@ EVAL(merge_heads)
 
 EVAL(repeat_heads)
 {
-    int64_t group = e->out->type.dim[0] / e->in[0]->type.dim[0], size = eval_extent(e->out, 1, 3);
+    int64_t group = e->out->type.dim[0] / e->in[0]->type.dim[0],
+            size = eval_extent(e->out, 1, 3);
     for (int64_t h = 0; h < e->out->type.dim[0]; h++)
-        memcpy(e->out->data + h * size, e->in[0]->data + h / group * size, sizeof *e->out->data * (size_t)size);
+        memcpy(e->out->data + h * size, e->in[0]->data + h / group * size,
+               sizeof *e->out->data * (size_t)size);
 }
 
-/* The value itself.  Where it becomes keys and there are more of these than tokens, `leaf` tells the earlier ones. */
+/* The value itself.  Where it becomes keys and there are more of these than tokens, `leaf`
+ * tells the earlier ones. */
 EVAL(site)
 {
     const Value *x = e->in[0];
@@ -293,7 +309,8 @@ EVAL(site)
         return;
     }
     eval_input(e);
-    int64_t outer = eval_extent(x, 0, axis), rows = x->type.dim[axis], keys = e->out->type.dim[axis];
+    int64_t outer = eval_extent(x, 0, axis), rows = x->type.dim[axis],
+            keys = e->out->type.dim[axis];
     int64_t inner = eval_extent(x, axis + 1, x->type.rank), first = e->input->first_position;
     if (first < 0 || first + rows > keys)
         ice("%lld keys for tokens from position %lld", (long long)keys, (long long)first);
@@ -304,11 +321,13 @@ EVAL(site)
 
 EVAL(result)
 {
-    const Value *tuple = e->in[0] + e->node->attrs.index; /* in[0] is the first of the tuple's results */
+    const Value *tuple =
+        e->in[0] + e->node->attrs.index; /* in[0] is the first of the tuple's results */
     memcpy(e->out->data, tuple->data, sizeof *tuple->data * (size_t)tuple->count);
 }
 
-/* --- lookups and products ------------------------------------------------------------------------------ */
+/* --- lookups and products
+ * ------------------------------------------------------------------------------ */
 
 /* Rows that the table lacks are nan, so that nobody mistakes them for numbers. */
 EVAL(gather)
@@ -371,22 +390,26 @@ EVAL(matmul)
     Walk w = walk_new(lead, 2, (const Value *[]){&a, &b});
     int64_t count = eval_extent(e->out, 0, lead.rank);
     for (int64_t i = 0; i < count; i++, walk_next(&w))
-        multiply(e, a.data + w.offset[0] * a_size, b.data + w.offset[1] * b_size, e->out->data + i * c_size);
+        multiply(e, a.data + w.offset[0] * a_size, b.data + w.offset[1] * b_size,
+                 e->out->data + i * c_size);
 }
 
-/* --- the walk -------------------------------------------------------------------------------------------- */
+/* --- the walk
+ * --------------------------------------------------------------------------------------------
+ */
 
-#define ROW_LEAF(rule) eval_##rule
-#define ROW_MAP(rule) eval_elements
+#define ROW_LEAF(rule)   eval_##rule
+#define ROW_MAP(rule)    eval_elements
 #define ROW_REDUCE(rule) eval_##rule
-#define ROW_VIEW(rule) eval_##rule
+#define ROW_VIEW(rule)   eval_##rule
 #define ROW_GATHER(rule) eval_##rule
-#define ROW_GEMM(rule) eval_##rule
-#define ROW_FUSED(rule) eval_##rule
+#define ROW_GEMM(rule)   eval_##rule
+#define ROW_FUSED(rule)  eval_##rule
 #define ROW_EXPAND(rule) eval_##rule
 
 static void (*const rules[OP_COUNT])(Eval *) = {
-#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                         \
+    [OP_##id] = ROW_##class(emit),
 #include "ir/ops.def"
 };
 
@@ -426,7 +449,8 @@ Evaluation *eval_graph(const Graph *graph, const EvalInput *input, Arena *arena)
 
 const Value *eval_value(const Evaluation *evaluation, const Node *node, int result)
 {
-    if (node->id < 0 || node->id >= evaluation->node_count || result < 0 || result >= node->result_count)
+    if (node->id < 0 || node->id >= evaluation->node_count || result < 0 ||
+        result >= node->result_count)
         ice("there is no value of '%s'", op_info[node->op].text);
     return &evaluation->values[node->id][result];
 }

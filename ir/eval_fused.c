@@ -1,5 +1,5 @@
-/* eval_fused.c - the reference meaning of fused and composite ops, written from their formulas and not from their
- * expansions, so that each is an oracle for the other. */
+/* eval_fused.c - the reference meaning of fused and composite ops, written from their formulas
+ * and not from their expansions, so that each is an oracle for the other. */
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +8,8 @@
 
 #define EVAL(rule) void eval_##rule(Eval *e)
 
-/* --- along the last axis ----------------------------------------------------------------------------- */
+/* --- along the last axis
+ * ----------------------------------------------------------------------------- */
 
 static int64_t last_extent(const Value *value)
 {
@@ -98,15 +99,16 @@ EVAL(rmsnorm)
     }
 }
 
-/* --- activations -------------------------------------------------------------------------------------- */
+/* --- activations
+ * -------------------------------------------------------------------------------------- */
 
-#define ACTIVATION(rule, expression)                                                                     \
-    EVAL(rule)                                                                                           \
-    {                                                                                                    \
-        for (int64_t i = 0; i < e->out->count; i++) {                                                    \
-            double x = e->in[0]->data[i];                                                                \
-            e->out->data[i] = expression;                                                                \
-        }                                                                                                \
+#define ACTIVATION(rule, expression)                                                           \
+    EVAL(rule)                                                                                 \
+    {                                                                                          \
+        for (int64_t i = 0; i < e->out->count; i++) {                                          \
+            double x = e->in[0]->data[i];                                                      \
+            e->out->data[i] = expression;                                                      \
+        }                                                                                      \
     }
 
 static const double sqrt_2_over_pi = 0.79788456080286535588;
@@ -117,10 +119,11 @@ ACTIVATION(quick_gelu, x / (1 + exp(-1.702 * x)))
 ACTIVATION(silu, x / (1 + exp(-x)))
 ACTIVATION(relu, x > 0 ? x : 0)
 
-/* --- positions ----------------------------------------------------------------------------------------- */
+/* --- positions
+ * ----------------------------------------------------------------------------------------- */
 
-/* Turns the pairs (x[i], x[i + F]) of a head by position * frequency[i], for the first 2 F elements (Su et al., 2021;
- * pairs as in Hugging Face's rotate_half). */
+/* Turns the pairs (x[i], x[i + F]) of a head by position * frequency[i], for the first 2 F
+ * elements (Su et al., 2021; pairs as in Hugging Face's rotate_half). */
 static void rotate(const Eval *e, const double *x, double *y, double position)
 {
     int64_t f = e->in[2]->count;
@@ -138,7 +141,8 @@ EVAL(rope)
     memcpy(e->out->data, x->data, sizeof *x->data * (size_t)x->count);
     int64_t rows = positions->count;
     int64_t outer = x->type.rank == 3 ? x->type.dim[0] : 1; /* [heads, T, size] */
-    int64_t inner = x->type.rank == 3 ? 1 : e->node->attrs.heads, size = x->count / (outer * rows * inner);
+    int64_t inner = x->type.rank == 3 ? 1 : e->node->attrs.heads,
+            size = x->count / (outer * rows * inner);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t t = 0; t < rows; t++)
             for (int64_t h = 0; h < inner; h++) {
@@ -147,7 +151,8 @@ EVAL(rope)
             }
 }
 
-/* --- attention ----------------------------------------------------------------------------------------- */
+/* --- attention
+ * ----------------------------------------------------------------------------------------- */
 
 /* The heads side by side: q [T, heads * size], k and v [S, kv_heads * size]. */
 typedef struct Heads {
@@ -199,7 +204,8 @@ static double score_row(const Eval *e, Heads *h, int64_t t, int64_t head)
     return sum > 0 ? max + log(sum) : -INFINITY;
 }
 
-/* o = softmax(scale q k', where seen) v; lse = log sum exp of the scores; a query that sees nothing gives 0 and -inf */
+/* o = softmax(scale q k', where seen) v; lse = log sum exp of the scores; a query that sees
+ * nothing gives 0 and -inf */
 EVAL(attention)
 {
     Heads h = heads_new(e);
@@ -217,10 +223,12 @@ EVAL(attention)
         }
 }
 
-/* One query of one head:  p = exp(s - lse)  ds = p (do v - do o)  dq += scale ds k  dk += scale ds q  dv += p do */
+/* One query of one head:  p = exp(s - lse)  ds = p (do v - do o)  dq += scale ds k  dk += scale
+ * ds q  dv += p do */
 static void attention_grad_row(Eval *e, Heads *h, int64_t t, int64_t head)
 {
-    int64_t size = h->attrs->head_dim, at = t * h->width + head * size, kv = head / h->group * size;
+    int64_t size = h->attrs->head_dim, at = t * h->width + head * size,
+            kv = head / h->group * size;
     const double *q = e->in[0]->data + at, *o = e->in[3]->data + at, *d_o = e->in[5]->data + at;
     double lse = e->in[4]->data[t * h->attrs->heads + head], d_lse = dot(d_o, o, size);
     score_row(e, h, t, head);
@@ -247,7 +255,9 @@ EVAL(attention_grad)
             attention_grad_row(e, &h, t, head);
 }
 
-/* --- losses ---------------------------------------------------------------------------------------------- */
+/* --- losses
+ * ----------------------------------------------------------------------------------------------
+ */
 
 /* The target of a row, -1 when it has none (-100 by convention; anything negative). */
 static int64_t target_of(const Value *targets, int64_t row, int64_t classes)
@@ -292,12 +302,14 @@ EVAL(cross_entropy_grad)
     }
 }
 
-/* logits = x W, never stored whole;  loss as cross_entropy;  dx = (softmax(logits) - one hot) W' */
+/* logits = x W, never stored whole;  loss as cross_entropy;  dx = (softmax(logits) - one hot)
+ * W' */
 EVAL(linear_cross_entropy)
 {
     const double *w = e->in[1]->data;
     bool tb = e->node->attrs.tb;
-    int64_t rows = e->in[0]->type.dim[0], k = e->in[0]->type.dim[1], n = e->in[1]->type.dim[tb ? 0 : 1];
+    int64_t rows = e->in[0]->type.dim[0], k = e->in[0]->type.dim[1],
+            n = e->in[1]->type.dim[tb ? 0 : 1];
     int64_t w_k = tb ? 1 : n, w_n = tb ? k : 1;
     double *logits = ARENA_ARRAY(e->arena, double, n);
     for (int64_t t = 0; t < rows; t++) {

@@ -1,4 +1,5 @@
-/* eval_map.c - the scalar meaning of every element-wise op, in double precision.  Truth is 1, falsehood 0.
+/* eval_map.c - the scalar meaning of every element-wise op, in double precision.  Truth is 1,
+ * falsehood 0.
  *
  * An i32 result is cut towards zero by who stores it, so that division is that of C. */
 #include <math.h>
@@ -33,17 +34,18 @@ EVAL(where, in[0] != 0 ? in[1] : in[2])
 EVAL(dropout, in[0]) /* outside training */
 /* clang-format on */
 
-#define ROW_LEAF(rule) NULL
-#define ROW_MAP(rule) eval_##rule
+#define ROW_LEAF(rule)   NULL
+#define ROW_MAP(rule)    eval_##rule
 #define ROW_REDUCE(rule) NULL
-#define ROW_VIEW(rule) NULL
+#define ROW_VIEW(rule)   NULL
 #define ROW_GATHER(rule) NULL
-#define ROW_GEMM(rule) NULL
-#define ROW_FUSED(rule) NULL
+#define ROW_GEMM(rule)   NULL
+#define ROW_FUSED(rule)  NULL
 #define ROW_EXPAND(rule) NULL
 
 static double (*const rules[OP_COUNT])(const double *) = {
-#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                         \
+    [OP_##id] = ROW_##class(emit),
 #include "ir/ops.def"
 };
 

@@ -15,7 +15,8 @@ Graph *graph_new(Arena *arena, const char *name)
     return graph;
 }
 
-static Node *add_node(Graph *graph, Op op, const Attrs *attrs, int input_count, Node *const *inputs)
+static Node *add_node(Graph *graph, Op op, const Attrs *attrs, int input_count,
+                      Node *const *inputs)
 {
     Node *node = ARENA_NEW(graph->arena, Node);
     node->op = op;
@@ -36,7 +37,8 @@ Node *graph_add(Graph *graph, Op op, const Attrs *attrs, int input_count, Node *
     Type type, *results;
     int result_count;
     const char *reason;
-    if (!shape_infer(graph->arena, op, attrs, input_count, inputs, &type, &results, &result_count, &reason))
+    if (!shape_infer(graph->arena, op, attrs, input_count, inputs, &type, &results,
+                     &result_count, &reason))
         ice("'%s': %s", op_info[op].text, reason);
     Node *node = add_node(graph, op, attrs, input_count, inputs);
     node->type = type;
@@ -52,7 +54,8 @@ Node *graph_leaf(Graph *graph, Op op, Type type, const Attrs *attrs)
     return node;
 }
 
-/* --- parameters ---------------------------------------------------------------------------------- */
+/* --- parameters
+ * ---------------------------------------------------------------------------------- */
 
 static uint64_t hash_name(const char *name)
 {
@@ -66,7 +69,8 @@ static uint64_t hash_name(const char *name)
 static int *find_slot(const Graph *graph, const char *name)
 {
     uint64_t mask = (uint64_t)graph->param_slot_count - 1, slot = hash_name(name) & mask;
-    while (graph->param_slots[slot] && strcmp(graph->params[graph->param_slots[slot] - 1]->name, name) != 0)
+    while (graph->param_slots[slot] &&
+           strcmp(graph->params[graph->param_slots[slot] - 1]->name, name) != 0)
         slot = (slot + 1) & mask;
     return &graph->param_slots[slot];
 }
@@ -130,12 +134,14 @@ Param *graph_find_param(const Graph *graph, const char *name)
     return slot ? graph->params[slot - 1] : NULL;
 }
 
-/* --- outputs and uses ----------------------------------------------------------------------------- */
+/* --- outputs and uses
+ * ----------------------------------------------------------------------------- */
 
 void graph_output(Graph *graph, const char *name, Node *node)
 {
     Output output = {name, node};
-    ARENA_PUSH(graph->arena, graph->outputs, graph->output_count, graph->output_capacity, output);
+    ARENA_PUSH(graph->arena, graph->outputs, graph->output_count, graph->output_capacity,
+               output);
 }
 
 Node *graph_find_output(const Graph *graph, const char *name)
@@ -168,7 +174,8 @@ void graph_replace(Graph *graph, Node *old, Node *new_node, const Node *keep)
             graph->outputs[i].node = new_node;
 }
 
-/* Where the chain of replacements from `node` ends; all links on the way are shortened to it. */
+/* Where the chain of replacements from `node` ends; all links on the way are shortened to it.
+ */
 static Node *follow(Node *node, Node **map, int map_count)
 {
     Node *end = node;
@@ -196,7 +203,8 @@ void graph_replace_all(Graph *graph, Node *const *map, int map_count)
         graph->outputs[i].node = follow(graph->outputs[i].node, links, map_count);
 }
 
-/* --- compaction ---------------------------------------------------------------------------------- */
+/* --- compaction
+ * ---------------------------------------------------------------------------------- */
 
 typedef struct Sort {
     Node **stack, **sorted;
@@ -269,7 +277,8 @@ void graph_compact(Graph *graph)
 {
     int n = graph->node_count;
     Arena *arena = graph->arena;
-    Sort s = {.stack = ARENA_ARRAY(arena, Node *, n + 1), .sorted = ARENA_ARRAY(arena, Node *, n + 1)};
+    Sort s = {.stack = ARENA_ARRAY(arena, Node *, n + 1),
+              .sorted = ARENA_ARRAY(arena, Node *, n + 1)};
     s.next = ARENA_ARRAY(arena, int, n + 1);
     s.live = ARENA_ARRAY(arena, bool, 3 * (n + 1));
     s.open = s.live + n + 1;
@@ -300,7 +309,8 @@ int *graph_use_counts(const Graph *graph, Arena *arena)
     return uses;
 }
 
-/* --- copies --------------------------------------------------------------------------------------- */
+/* --- copies
+ * --------------------------------------------------------------------------------------- */
 
 static const char *copy_text(Arena *arena, const char *text)
 {
@@ -331,9 +341,11 @@ static Node *clone_node(const Node *from, Graph *copy)
     node->note = NULL;
     node->attrs.name = copy_text(arena, from->attrs.name);
     if (from->data)
-        node->data = arena_copy(arena, from->data, sizeof *from->data * (size_t)type_elements(from->type, NULL));
+        node->data = arena_copy(arena, from->data,
+                                sizeof *from->data * (size_t)type_elements(from->type, NULL));
     if (from->results)
-        node->results = arena_copy(arena, from->results, sizeof *from->results * (size_t)from->result_count);
+        node->results = arena_copy(arena, from->results,
+                                   sizeof *from->results * (size_t)from->result_count);
     if (from->param) {
         node->param = copy->params[from->param->index];
         node->param->node = node;
@@ -356,7 +368,8 @@ Graph *graph_clone(const Graph *graph, Arena *arena)
             copy->nodes[i]->inputs[k] = copy->nodes[from->inputs[k]->id];
     }
     for (int i = 0; i < graph->output_count; i++)
-        graph_output(copy, copy_text(arena, graph->outputs[i].name), copy->nodes[graph->outputs[i].node->id]);
+        graph_output(copy, copy_text(arena, graph->outputs[i].name),
+                     copy->nodes[graph->outputs[i].node->id]);
     copy->layer_count = graph->layer_count;
     copy->context = graph->context;
     return copy;

@@ -3,14 +3,14 @@
 
 #include <string.h>
 
-#define VAR (-1)
-#define COMM TRAIT_COMM
-#define LEAF TRAIT_LEAF
-#define TUPLE TRAIT_TUPLE
+#define VAR      (-1)
+#define COMM     TRAIT_COMM
+#define LEAF     TRAIT_LEAF
+#define TUPLE    TRAIT_TUPLE
 #define INTERNAL TRAIT_INTERNAL
 
 const OpInfo op_info[OP_COUNT] = {
-#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                                          \
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                         \
     [OP_##id] = {text, in, attrs, traits, OC_##class, MIX_##mix},
 #include "ir/ops.def"
 };
@@ -24,8 +24,8 @@ Op op_find(const char *text)
 }
 
 static const Dims no_dims = {0};
-#define DEFAULT_f64(x) x
-#define DEFAULT_int(x) x
+#define DEFAULT_f64(x)  x
+#define DEFAULT_int(x)  x
 #define DEFAULT_bool(x) x
 #define DEFAULT_dims(x) no_dims
 #define DEFAULT_text(x) NULL
@@ -67,8 +67,8 @@ static bool equal_text(const char *a, const char *b)
 bool attrs_equal(Op op, const Attrs *a, const Attrs *b)
 {
     bool equal = true;
-#define ATTR(id, field, kind, def)                                                                              \
-    if (op_info[op].attrs & A_##id)                                                                             \
+#define ATTR(id, field, kind, def)                                                             \
+    if (op_info[op].attrs & A_##id)                                                            \
         equal = equal && equal_##kind(a->field, b->field);
 #include "ir/attrs.def"
     return equal;
@@ -111,8 +111,8 @@ static uint64_t hash_text(uint64_t hash, const char *x)
 uint64_t attrs_hash(Op op, const Attrs *attrs)
 {
     uint64_t hash = 0xcbf29ce484222325u;
-#define ATTR(id, field, kind, def)                                                                              \
-    if (op_info[op].attrs & A_##id)                                                                             \
+#define ATTR(id, field, kind, def)                                                             \
+    if (op_info[op].attrs & A_##id)                                                            \
         hash = hash_##kind(hash, attrs->field);
 #include "ir/attrs.def"
     return hash;

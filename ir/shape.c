@@ -1,7 +1,8 @@
 /* shape.c - see shape.h.  One rule for each name in the shape column of ops.def.
  *
- * A rule may be asked about anything that IR text can spell, so it checks before it computes; what is common to
- * all (number of operands, extents that fit) is checked once, in shape_infer. */
+ * A rule may be asked about anything that IR text can spell, so it checks before it computes;
+ * what is common to all (number of operands, extents that fit) is checked once, in shape_infer.
+ */
 #include "ir/shape.h"
 
 #include <string.h>
@@ -20,9 +21,9 @@ typedef struct Shape {
 } Shape;
 
 #define SHAPE(rule) static bool shape_##rule(Shape *s)
-#define IN(i) (s->in[i]->type)
-#define OUT (s->results[0])
-#define STR(type) type_str(s->arena, (type))
+#define IN(i)       (s->in[i]->type)
+#define OUT         (s->results[0])
+#define STR(type)   type_str(s->arena, (type))
 
 static bool no(Shape *s, const char *reason)
 {
@@ -33,7 +34,8 @@ static bool no(Shape *s, const char *reason)
 static bool differ(Shape *s, const char *what, int64_t a, int64_t b)
 {
     const char *text = dim_str(s->arena, a);
-    return no(s, arena_format(s->arena, "%s differ: %s and %s", what, text, dim_str(s->arena, b)));
+    return no(s,
+              arena_format(s->arena, "%s differ: %s and %s", what, text, dim_str(s->arena, b)));
 }
 
 static bool do_not_broadcast(Shape *s, Type a, Type b)
@@ -84,7 +86,8 @@ static bool given_dims(Shape *s)
     return true;
 }
 
-/* --- leaves and element-wise --------------------------------------------------------------------- */
+/* --- leaves and element-wise
+ * --------------------------------------------------------------------- */
 
 SHAPE(given)
 {
@@ -143,7 +146,8 @@ SHAPE(logic)
 {
     for (int i = 0; i < s->count; i++)
         if (IN(i).dtype != DT_BOOL)
-            return no(s, arena_format(s->arena, "operands are truth values, got %s", STR(IN(i))));
+            return no(s,
+                      arena_format(s->arena, "operands are truth values, got %s", STR(IN(i))));
     OUT = IN(0);
     return s->count == 1 || type_broadcast(IN(0), IN(1), &OUT) ||
            do_not_broadcast(s, IN(0), IN(1));
@@ -153,7 +157,8 @@ SHAPE(where)
 {
     Type both;
     if (IN(0).dtype != DT_BOOL)
-        return no(s, arena_format(s->arena, "the condition is a truth value, got %s", STR(IN(0))));
+        return no(s,
+                  arena_format(s->arena, "the condition is a truth value, got %s", STR(IN(0))));
     if ((IN(1).dtype == DT_BOOL) != (IN(2).dtype == DT_BOOL))
         return no(s, "one choice is a truth value, the other a number");
     if (!type_broadcast(IN(1), IN(2), &both))
@@ -164,7 +169,8 @@ SHAPE(where)
     return true;
 }
 
-/* --- reductions ---------------------------------------------------------------------------------- */
+/* --- reductions
+ * ---------------------------------------------------------------------------------- */
 
 SHAPE(reduce)
 {
@@ -186,14 +192,16 @@ SHAPE(dims)
     if (!given_dims(s))
         return false;
     Type all;
-    const Type *small = s->op == OP_SUM_TO ? &OUT : &IN(0), *large = s->op == OP_SUM_TO ? &IN(0) : &OUT;
+    const Type *small = s->op == OP_SUM_TO ? &OUT : &IN(0),
+               *large = s->op == OP_SUM_TO ? &IN(0) : &OUT;
     if (type_broadcast(*small, *large, &all) && same_shape(all, *large))
         return true;
     const char *text = STR(*small);
     return no(s, arena_format(s->arena, "%s does not broadcast to %s", text, STR(*large)));
 }
 
-/* --- views --------------------------------------------------------------------------------------- */
+/* --- views
+ * --------------------------------------------------------------------------------------- */
 
 static int count_dim(Type type, int64_t dim)
 {
@@ -213,7 +221,8 @@ SHAPE(reshape)
     if (equal)
         return true;
     const char *text = STR(IN(0));
-    return no(s, arena_format(s->arena, "%s has another number of elements than %s", text, STR(OUT)));
+    return no(
+        s, arena_format(s->arena, "%s has another number of elements than %s", text, STR(OUT)));
 }
 
 SHAPE(permute)
@@ -240,8 +249,9 @@ SHAPE(slice)
     OUT = IN(0);
     int64_t start = s->attrs->start, stop = s->attrs->stop, extent = OUT.dim[axis];
     if (!dim_is_fixed(extent) || start < 0 || stop <= start || stop > extent)
-        return no(s, arena_format(s->arena, "[%lld:%lld] is not inside an axis of %s", (long long)start,
-                                  (long long)stop, dim_str(s->arena, extent)));
+        return no(s,
+                  arena_format(s->arena, "[%lld:%lld] is not inside an axis of %s",
+                               (long long)start, (long long)stop, dim_str(s->arena, extent)));
     OUT.dim[axis] = stop - start;
     return true;
 }
@@ -255,8 +265,9 @@ SHAPE(pad)
     OUT = IN(0);
     int64_t start = s->attrs->start, stop = s->attrs->stop, extent = OUT.dim[axis];
     if (!dim_is_fixed(extent) || start < 0 || stop < start || stop - start < extent)
-        return no(s, arena_format(s->arena, "%s elements do not fit into [%lld:%lld]",
-                                  dim_str(s->arena, extent), (long long)start, (long long)stop));
+        return no(s,
+                  arena_format(s->arena, "%s elements do not fit into [%lld:%lld]",
+                               dim_str(s->arena, extent), (long long)start, (long long)stop));
     OUT.dim[axis] = stop;
     return true;
 }
@@ -264,7 +275,8 @@ SHAPE(pad)
 SHAPE(split_heads)
 {
     int64_t heads = s->attrs->heads;
-    if (IN(0).rank != 2 || heads < 1 || !dim_is_fixed(IN(0).dim[1]) || IN(0).dim[1] % heads != 0)
+    if (IN(0).rank != 2 || heads < 1 || !dim_is_fixed(IN(0).dim[1]) ||
+        IN(0).dim[1] % heads != 0)
         return no(s, arena_format(s->arena, "%s cannot be split into %lld heads", STR(IN(0)),
                                   (long long)heads));
     OUT = type_of(IN(0).dtype, 3, (int64_t[]){heads, IN(0).dim[0], IN(0).dim[1] / heads});
@@ -276,7 +288,8 @@ SHAPE(merge_heads)
     Type in = IN(0);
     if (in.rank != 3 || !dim_is_fixed(in.dim[0]) || !dim_is_fixed(in.dim[2]))
         return no(s, arena_format(s->arena, "expected [heads, T, size], got %s", STR(in)));
-    int64_t width = type_elements(type_of(in.dtype, 2, (int64_t[]){in.dim[0], in.dim[2]}), NULL);
+    int64_t width =
+        type_elements(type_of(in.dtype, 2, (int64_t[]){in.dim[0], in.dim[2]}), NULL);
     OUT = type_of(in.dtype, 2, (int64_t[]){in.dim[1], width});
     return true;
 }
@@ -285,8 +298,8 @@ SHAPE(repeat_heads)
 {
     int64_t heads = s->attrs->heads;
     if (IN(0).rank != 3 || IN(0).dim[0] < 1 || heads < 1 || heads % IN(0).dim[0] != 0)
-        return no(s, arena_format(s->arena, "the heads of %s cannot be repeated to %lld", STR(IN(0)),
-                                  (long long)heads));
+        return no(s, arena_format(s->arena, "the heads of %s cannot be repeated to %lld",
+                                  STR(IN(0)), (long long)heads));
     OUT = IN(0);
     OUT.dim[0] = heads;
     return true;
@@ -302,13 +315,15 @@ SHAPE(result)
     return true;
 }
 
-/* --- lookups and products ------------------------------------------------------------------------ */
+/* --- lookups and products
+ * ------------------------------------------------------------------------ */
 
 SHAPE(gather)
 {
     if (IN(0).rank < 1 || IN(0).rank > 2 || !is_index(IN(1))) {
         const char *text = STR(IN(0));
-        return no(s, arena_format(s->arena, "a lookup needs a table and i32 indices [T], got %s and %s",
+        return no(s, arena_format(s->arena,
+                                  "a lookup needs a table and i32 indices [T], got %s and %s",
                                   text, STR(IN(1))));
     }
     OUT = IN(0);
@@ -326,7 +341,8 @@ SHAPE(scatter)
     if (rows.rank >= 1 && is_index(IN(1)) && same_shape(rows, IN(0)))
         return true;
     const char *text = STR(IN(0)), *indices = STR(IN(1));
-    return no(s, arena_format(s->arena, "%s cannot be added at %s into %s", text, indices, STR(OUT)));
+    return no(
+        s, arena_format(s->arena, "%s cannot be added at %s into %s", text, indices, STR(OUT)));
 }
 
 SHAPE(select_rows)
@@ -342,13 +358,16 @@ SHAPE(matmul)
 {
     if (IN(0).rank < 2 || IN(1).rank < 2) {
         const char *text = STR(IN(0));
-        return no(s, arena_format(s->arena, "a product needs matrices, got %s and %s", text, STR(IN(1))));
+        return no(s, arena_format(s->arena, "a product needs matrices, got %s and %s", text,
+                                  STR(IN(1))));
     }
     if (!is_real(s, 0) || !is_real(s, 1))
         return false;
     Type a = IN(0), b = IN(1);
-    int64_t m = a.dim[a.rank - (s->attrs->ta ? 1 : 2)], k = a.dim[a.rank - (s->attrs->ta ? 2 : 1)];
-    int64_t k2 = b.dim[b.rank - (s->attrs->tb ? 1 : 2)], n = b.dim[b.rank - (s->attrs->tb ? 2 : 1)];
+    int64_t m = a.dim[a.rank - (s->attrs->ta ? 1 : 2)],
+            k = a.dim[a.rank - (s->attrs->ta ? 2 : 1)];
+    int64_t k2 = b.dim[b.rank - (s->attrs->tb ? 1 : 2)],
+            n = b.dim[b.rank - (s->attrs->tb ? 2 : 1)];
     if (!same_extent(k, k2))
         return differ(s, "inner dimensions", k, k2);
     a.rank -= 2, b.rank -= 2;
@@ -359,20 +378,24 @@ SHAPE(matmul)
     return true;
 }
 
-/* --- fused ---------------------------------------------------------------------------------------- */
+/* --- fused
+ * ---------------------------------------------------------------------------------------- */
 
 SHAPE(rope)
 {
     int64_t heads = s->attrs->heads, width = 0;
     if (IN(0).rank == 3)
         width = IN(0).dim[2];
-    else if (IN(0).rank == 2 && heads >= 1 && dim_is_fixed(IN(0).dim[1]) && IN(0).dim[1] % heads == 0)
+    else if (IN(0).rank == 2 && heads >= 1 && dim_is_fixed(IN(0).dim[1]) &&
+             IN(0).dim[1] % heads == 0)
         width = IN(0).dim[1] / heads;
     if (IN(2).rank != 1 || IN(2).dim[0] < 1 || width / 2 < IN(2).dim[0])
-        return no(s, arena_format(s->arena, "heads of %lld elements cannot be rotated by %s frequencies",
+        return no(s, arena_format(s->arena,
+                                  "heads of %lld elements cannot be rotated by %s frequencies",
                                   (long long)width, STR(IN(2))));
     if (!is_index(IN(1)) || !same_extent(IN(1).dim[0], IN(0).dim[IN(0).rank - 2]))
-        return no(s, arena_format(s->arena, "expected a position for each row, got %s", STR(IN(1))));
+        return no(
+            s, arena_format(s->arena, "expected a position for each row, got %s", STR(IN(1))));
     OUT = IN(0);
     return is_real(s, 0) && is_real(s, 2);
 }
@@ -390,12 +413,14 @@ static bool check_heads(Shape *s)
     int64_t heads = s->attrs->heads, kv_heads = s->attrs->kv_heads, size = s->attrs->head_dim;
     if (heads < 1 || kv_heads < 1 || heads > MAX_HEADS || heads % kv_heads != 0 || size < 1 ||
         size > MAX_HEAD_DIM || s->attrs->window < 0)
-        return no(s, arena_format(s->arena, "there is no attention of %lld heads of %lld over %lld",
+        return no(s, arena_format(s->arena,
+                                  "there is no attention of %lld heads of %lld over %lld",
                                   (long long)heads, (long long)size, (long long)kv_heads));
     for (int i = 0; i < 3; i++)
         if (!is_matrix(s, i, (i ? kv_heads : heads) * size))
-            return no(s, arena_format(s->arena, "attention got %s for %lld heads of %lld", STR(IN(i)),
-                                      (long long)(i ? kv_heads : heads), (long long)size));
+            return no(s, arena_format(s->arena, "attention got %s for %lld heads of %lld",
+                                      STR(IN(i)), (long long)(i ? kv_heads : heads),
+                                      (long long)size));
     return same_extent(IN(1).dim[0], IN(2).dim[0]) ||
            differ(s, "numbers of keys and values", IN(1).dim[0], IN(2).dim[0]);
 }
@@ -414,7 +439,8 @@ SHAPE(attention_grad)
 {
     if (!check_heads(s))
         return false;
-    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) || !is_matrix(s, 4, s->attrs->heads))
+    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) ||
+        !is_matrix(s, 4, s->attrs->heads))
         return no(s, "o, lse and do are not those of this attention");
     for (int i = 0; i < 3; i++)
         s->results[i] = IN(i);
@@ -425,11 +451,12 @@ SHAPE(attention_grad)
 /* One target for each row of x. */
 static bool check_targets(Shape *s, Type x, Type targets)
 {
-    if (x.dtype == DT_F32 && x.rank == 2 && is_index(targets) && same_extent(x.dim[0], targets.dim[0]))
+    if (x.dtype == DT_F32 && x.rank == 2 && is_index(targets) &&
+        same_extent(x.dim[0], targets.dim[0]))
         return true;
     const char *text = STR(x);
-    return no(s, arena_format(s->arena, "expected f32[T, n] and targets i32[T], got %s and %s", text,
-                              STR(targets)));
+    return no(s, arena_format(s->arena, "expected f32[T, n] and targets i32[T], got %s and %s",
+                              text, STR(targets)));
 }
 
 SHAPE(linear_cross_entropy)
@@ -459,26 +486,30 @@ SHAPE(cross_entropy_grad)
         return false;
     OUT = IN(0);
     return (is_matrix(s, 2, 1) && same_extent(IN(2).dim[0], OUT.dim[0])) ||
-           no(s, arena_format(s->arena, "expected the gradient of a loss f32[T, 1], got %s", STR(IN(2))));
+           no(s, arena_format(s->arena, "expected the gradient of a loss f32[T, 1], got %s",
+                              STR(IN(2))));
 }
 
 SHAPE(softmax)
 {
     Type all;
     OUT = IN(0);
-    if (IN(1).dtype == DT_BOOL && OUT.rank >= 1 && type_broadcast(IN(1), OUT, &all) && same_shape(all, OUT))
+    if (IN(1).dtype == DT_BOOL && OUT.rank >= 1 && type_broadcast(IN(1), OUT, &all) &&
+        same_shape(all, OUT))
         return is_real(s, 0);
     const char *text = STR(IN(1));
-    return no(s, arena_format(s->arena, "the mask %s does not fit the scores %s", text, STR(IN(0))));
+    return no(
+        s, arena_format(s->arena, "the mask %s does not fit the scores %s", text, STR(IN(0))));
 }
 
 static bool (*const rules[OP_COUNT])(Shape *) = {
-#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = shape_##shape,
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                         \
+    [OP_##id] = shape_##shape,
 #include "ir/ops.def"
 };
 
-bool shape_infer(Arena *arena, Op op, const Attrs *attrs, int input_count, Node *const *inputs, Type *type,
-                 Type **results, int *result_count, const char **reason)
+bool shape_infer(Arena *arena, Op op, const Attrs *attrs, int input_count, Node *const *inputs,
+                 Type *type, Type **results, int *result_count, const char **reason)
 {
     Type types[MAX_RESULTS];
     Attrs defaults = attrs_default();

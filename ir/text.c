@@ -1,10 +1,12 @@
-/* text.c - see text.h: how a graph is spelled, the printer.  The reader is text_read.c; both take the attributes from
- * attrs.def and the fields of a param from params.def, and IR.md has the grammar. */
+/* text.c - see text.h: how a graph is spelled, the printer.  The reader is text_read.c; both
+ * take the attributes from attrs.def and the fields of a param from params.def, and IR.md has
+ * the grammar. */
 #include "ir/text.h"
 
 #include <string.h>
 
-/* Control characters and what would end the string are escaped; the rest is UTF-8 as it stands. */
+/* Control characters and what would end the string are escaped; the rest is UTF-8 as it stands.
+ */
 static void print_string(Text *text, const char *string)
 {
     text_add(text, "\"");
@@ -21,7 +23,8 @@ static void print_string(Text *text, const char *string)
     text_add(text, "\"");
 }
 
-/* --- attributes: is it the default, and how is it printed, for each kind --------------------------- */
+/* --- attributes: is it the default, and how is it printed, for each kind
+ * --------------------------- */
 
 static bool same_f64(double a, double b)
 {
@@ -108,17 +111,19 @@ static void print_attrs(Text *text, const Node *node)
 {
     Attrs defaults = attrs_default();
     const char *separator = " {";
-#define ATTR(id, field, kind, def)                                                                       \
-    if ((op_info[node->op].attrs & A_##id) && !same_##kind(node->attrs.field, defaults.field)) {         \
-        print_name(text, &separator, #field);                                                            \
-        print_##kind(text, node->attrs.field);                                                           \
+#define ATTR(id, field, kind, def)                                                             \
+    if ((op_info[node->op].attrs & A_##id) &&                                                  \
+        !same_##kind(node->attrs.field, defaults.field)) {                                     \
+        print_name(text, &separator, #field);                                                  \
+        print_##kind(text, node->attrs.field);                                                 \
     }
 #include "ir/attrs.def"
     if (separator[0] == ',')
         text_add(text, "}");
 }
 
-/* --- nodes ------------------------------------------------------------------------------------------ */
+/* --- nodes
+ * ------------------------------------------------------------------------------------------ */
 
 static void print_param(Text *text, const Node *node)
 {
@@ -126,18 +131,18 @@ static void print_param(Text *text, const Node *node)
     const char *separator = " {";
     text_add(text, " ");
     print_string(text, param->name);
-#define FIELD(field, kind, def)                                                                          \
-    if (!same_##kind(param->field, def)) {                                                               \
-        print_name(text, &separator, #field);                                                            \
-        print_##kind(text, param->field);                                                                \
+#define FIELD(field, kind, def)                                                                \
+    if (!same_##kind(param->field, def)) {                                                     \
+        print_name(text, &separator, #field);                                                  \
+        print_##kind(text, param->field);                                                      \
     }
 #include "ir/params.def"
     if (param->file_rank > 0)
         print_name(text, &separator, "file");
     for (int i = 0; i < param->file_rank; i++) {
         const FileSlice *s = &param->slices[i];
-        text_format(text, "%s%lld:%lld/%lld", i ? ", " : "[", (long long)s->start, (long long)s->stop,
-                    (long long)s->extent);
+        text_format(text, "%s%lld:%lld/%lld", i ? ", " : "[", (long long)s->start,
+                    (long long)s->stop, (long long)s->extent);
     }
     if (param->file_rank > 0)
         text_add(text, "]");
@@ -188,8 +193,8 @@ const char *node_str(const Node *node, Arena *arena)
 const char *graph_print(const Graph *graph, Arena *arena)
 {
     Text text = {.arena = arena};
-    text_format(&text, "; loracc ir 1\ngraph @%s {layers=%d, context=%lld} {\n", graph->name, graph->layer_count,
-                (long long)graph->context);
+    text_format(&text, "; loracc ir 1\ngraph @%s {layers=%d, context=%lld} {\n", graph->name,
+                graph->layer_count, (long long)graph->context);
     for (int i = 0; i < graph->node_count; i++) {
         text_add(&text, "  ");
         print_node(&text, graph->nodes[i]);

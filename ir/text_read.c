@@ -1,10 +1,11 @@
-/* text_read.c - see text.h: the reader.  One line is one node; an error ends its line, and the reader goes on with the
- * next.  A value whose line was wrong is known but has no node, so that its users bring no further errors.
+/* text_read.c - see text.h: the reader.  One line is one node; an error ends its line, and the
+ * reader goes on with the next.  A value whose line was wrong is known but has no node, so that
+ * its users bring no further errors.
  *
- *   graph  = "graph" "@" NAME [ "{" "layers" "=" INT "," "context" "=" INT "}" ] "{" { line } "}"
- *   line   = [ node | output ] [ ";" comment ] newline
- *   node   = "%" NAME "=" OP [ STRING ] [ values ] [ attrs ] [ table ] ":" types [ "@" INT ] [ "bwd" ]
- *   output = "output" STRING "%" NAME */
+ *   graph  = "graph" "@" NAME [ "{" "layers" "=" INT "," "context" "=" INT "}" ] "{" { line }
+ * "}" line   = [ node | output ] [ ";" comment ] newline node   = "%" NAME "=" OP [ STRING ] [
+ * values ] [ attrs ] [ table ] ":" types [ "@" INT ] [ "bwd" ] output = "output" STRING "%"
+ * NAME */
 #include <ctype.h>
 #include <limits.h>
 #include <string.h>
@@ -29,12 +30,15 @@ typedef struct Reader {
     int binding_count, binding_slots;
 } Reader;
 
-/* --- attributes and fields --------------------------------------------------------------------------- */
+/* --- attributes and fields
+ * --------------------------------------------------------------------------- */
 
-static bool unknown_name(Reader *r, const char *at, const char *what, const char *name, const char *nearest)
+static bool unknown_name(Reader *r, const char *at, const char *what, const char *name,
+                         const char *nearest)
 {
     if (nearest)
-        return SCAN_ERROR(&r->scan, at, strlen(name), "unknown %s '%s'; did you mean '%s'?", what, name, nearest);
+        return SCAN_ERROR(&r->scan, at, strlen(name), "unknown %s '%s'; did you mean '%s'?",
+                          what, name, nearest);
     return SCAN_ERROR(&r->scan, at, strlen(name), "unknown %s '%s'", what, name);
 }
 
@@ -42,11 +46,11 @@ static bool read_attr(Reader *r, Op op, Attrs *attrs, const char *at, const char
 {
     const char *known[ATTR_COUNT];
     int count = 0;
-#define ATTR(id, field, kind, def)                                                                       \
-    if (op_info[op].attrs & A_##id) {                                                                    \
-        if (!strcmp(name, #field))                                                                       \
-            return scan_expect(&r->scan, '=') && scan_##kind(&r->scan, &attrs->field);                                      \
-        known[count++] = #field;                                                                         \
+#define ATTR(id, field, kind, def)                                                             \
+    if (op_info[op].attrs & A_##id) {                                                          \
+        if (!strcmp(name, #field))                                                             \
+            return scan_expect(&r->scan, '=') && scan_##kind(&r->scan, &attrs->field);         \
+        known[count++] = #field;                                                               \
     }
 #include "ir/attrs.def"
     return unknown_name(r, at, "attribute", name, nearest_word(name, known, count));
@@ -75,7 +79,8 @@ static bool read_slices(Reader *r, Param *param)
         if (param->file_rank == MAX_RANK)
             return SCAN_ERROR(&r->scan, r->scan.at, 1, "more than %d axes", MAX_RANK);
         FileSlice *slice = &param->slices[param->file_rank++];
-        if (!scan_int(&r->scan, &slice->start) || !scan_expect(&r->scan, ':') || !scan_int(&r->scan, &slice->stop) || !scan_expect(&r->scan, '/') ||
+        if (!scan_int(&r->scan, &slice->start) || !scan_expect(&r->scan, ':') ||
+            !scan_int(&r->scan, &slice->stop) || !scan_expect(&r->scan, '/') ||
             !scan_int(&r->scan, &slice->extent))
             return false;
     } while (scan_accept(&r->scan, ','));
@@ -84,8 +89,8 @@ static bool read_slices(Reader *r, Param *param)
 
 static bool read_field(Reader *r, Param *param, const char *at, const char *name)
 {
-#define FIELD(field, kind, def)                                                                          \
-    if (!strcmp(name, #field))                                                                           \
+#define FIELD(field, kind, def)                                                                \
+    if (!strcmp(name, #field))                                                                 \
         return scan_expect(&r->scan, '=') && scan_##kind(&r->scan, &param->field);
 #include "ir/params.def"
     if (!strcmp(name, "file"))
@@ -94,7 +99,8 @@ static bool read_field(Reader *r, Param *param, const char *at, const char *name
 #define FIELD(field, kind, def) #field,
 #include "ir/params.def"
         "file"};
-    return unknown_name(r, at, "field", name, nearest_word(name, known, sizeof known / sizeof *known));
+    return unknown_name(r, at, "field", name,
+                        nearest_word(name, known, sizeof known / sizeof *known));
 }
 
 enum { LAYER_AS_NODE = INT_MIN };
@@ -107,7 +113,8 @@ static bool read_param(Reader *r, Param *param)
     if (!scan_text(&r->scan, &param->name))
         return false;
     if (graph_find_param(r->graph, param->name))
-        return SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "there are two params '%s'", param->name);
+        return SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "there are two params '%s'",
+                          param->name);
     if (!scan_accept(&r->scan, '{'))
         return true;
     do {
@@ -118,7 +125,9 @@ static bool read_param(Reader *r, Param *param)
     return scan_expect(&r->scan, '}');
 }
 
-/* --- values ------------------------------------------------------------------------------------------- */
+/* --- values
+ * -------------------------------------------------------------------------------------------
+ */
 
 static Binding *find_binding(const Reader *r, const char *name)
 {
@@ -171,7 +180,8 @@ static bool read_type(Reader *r, Type *type)
     if (r->scan.at < r->scan.end && *r->scan.at == '[' && !scan_dims(&r->scan, &dims))
         return false;
     *type = type_of(dtype, dims.count, dims.at);
-    return type_is_valid(*type) || SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "there is no such type");
+    return type_is_valid(*type) ||
+           SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "there is no such type");
 }
 
 /* "(1, 0.5)" */
@@ -189,7 +199,9 @@ static bool read_table(Reader *r, double **data, int *count)
     return scan_expect(&r->scan, ')');
 }
 
-/* --- lines ---------------------------------------------------------------------------------------------- */
+/* --- lines
+ * ----------------------------------------------------------------------------------------------
+ */
 
 /* All that stands in the line of a node. */
 typedef struct Line {
@@ -266,11 +278,13 @@ static bool read_node(Reader *r, Line *line)
         return false;
     if (!read_values(r, line))
         return false;
-    if (line->op == OP_PARAM ? !read_param(r, &line->param) : !read_attrs(r, line->op, &line->attrs))
+    if (line->op == OP_PARAM ? !read_param(r, &line->param)
+                             : !read_attrs(r, line->op, &line->attrs))
         return false;
     if (line->op == OP_TABLE && !read_table(r, &line->data, &line->data_count))
         return false;
-    if (!read_types(r, line) || (scan_accept(&r->scan, '@') && !scan_count(&r->scan, &line->layer)))
+    if (!read_types(r, line) ||
+        (scan_accept(&r->scan, '@') && !scan_count(&r->scan, &line->layer)))
         return false;
     line->backward = scan_accept_word(&r->scan, "bwd");
     return scan_line_end(&r->scan) || scan_unexpected(&r->scan, "the end of the line");
@@ -297,18 +311,21 @@ static bool check_types(Reader *r, const Line *line)
     const char *reason;
     size_t op_length = strlen(op_info[line->op].text);
     size_t type_length = (size_t)(line->type_end - line->type_at);
-    if (!shape_infer(r->scan.arena, line->op, &line->attrs, line->input_count, line->inputs, &type, &results, &count,
-                     &reason))
-        return SCAN_ERROR(&r->scan, line->op_at, op_length, "'%s': %s", op_info[line->op].text, reason);
+    if (!shape_infer(r->scan.arena, line->op, &line->attrs, line->input_count, line->inputs,
+                     &type, &results, &count, &reason))
+        return SCAN_ERROR(&r->scan, line->op_at, op_length, "'%s': %s", op_info[line->op].text,
+                          reason);
     if (count != line->type_count)
-        return SCAN_ERROR(&r->scan, line->type_at, type_length, "'%s' has %d result%s, got %d", op_info[line->op].text, count,
-                     count == 1 ? "" : "s", line->type_count);
+        return SCAN_ERROR(&r->scan, line->type_at, type_length, "'%s' has %d result%s, got %d",
+                          op_info[line->op].text, count, count == 1 ? "" : "s",
+                          line->type_count);
     for (int i = 0; i < count; i++) {
         Type expected = results ? results[i] : type;
         if (!type_equal(expected, line->types[i])) {
             const char *text = type_str(r->scan.arena, expected);
-            return SCAN_ERROR(&r->scan, line->type_at, type_length, "the type should be %s, got %s", text,
-                         type_str(r->scan.arena, line->types[i]));
+            return SCAN_ERROR(&r->scan, line->type_at, type_length,
+                              "the type should be %s, got %s", text,
+                              type_str(r->scan.arena, line->types[i]));
         }
     }
     return true;
@@ -318,11 +335,13 @@ static bool check_leaf(Reader *r, const Line *line)
 {
     const char *text = op_info[line->op].text;
     if (line->input_count || line->type_count != 1)
-        return SCAN_ERROR(&r->scan, line->op_at, strlen(text), "'%s' has no operands and one type", text);
+        return SCAN_ERROR(&r->scan, line->op_at, strlen(text),
+                          "'%s' has no operands and one type", text);
     int64_t elements = type_elements(line->types[0], NULL);
     if (line->op == OP_TABLE && line->data_count != elements)
-        return SCAN_ERROR(&r->scan, line->op_at, strlen(text), "the table has %d numbers, its type %lld",
-                          line->data_count, (long long)elements);
+        return SCAN_ERROR(&r->scan, line->op_at, strlen(text),
+                          "the table has %d numbers, its type %lld", line->data_count,
+                          (long long)elements);
     return true;
 }
 
@@ -335,8 +354,9 @@ static bool build_node(Reader *r, const Line *line, Node **result)
     r->graph->layer = line->layer;
     r->graph->backward = line->backward;
     r->graph->loc = scan_loc(&r->scan, line->op_at, strlen(text));
-    Node *node = leaf ? build_leaf(r, line)
-                      : graph_add(r->graph, line->op, &line->attrs, line->input_count, line->inputs);
+    Node *node =
+        leaf ? build_leaf(r, line)
+             : graph_add(r->graph, line->op, &line->attrs, line->input_count, line->inputs);
     node->backward = line->backward;
     node->data = line->data;
     *result = node;
@@ -369,7 +389,8 @@ static bool read_output(Reader *r)
     if (!scan_text(&r->scan, &name) || !read_value(r, &node))
         return false;
     if (node && (op_info[node->op].traits & TRAIT_TUPLE))
-        return SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "output '%s' is a tuple", name);
+        return SCAN_ERROR(&r->scan, at, (size_t)(r->scan.at - at), "output '%s' is a tuple",
+                          name);
     if (node)
         graph_output(r->graph, name, node);
     return scan_line_end(&r->scan) || scan_unexpected(&r->scan, "the end of the line");
@@ -383,9 +404,11 @@ static bool check_version(Reader *r)
     if ((size_t)(r->scan.end - r->scan.at) < length || memcmp(r->scan.at, head, length) != 0)
         return true;
     const char *version = r->scan.at + length;
-    if (version < r->scan.end && *version == '1' && (version + 1 == r->scan.end || isspace((unsigned char)version[1])))
+    if (version < r->scan.end && *version == '1' &&
+        (version + 1 == r->scan.end || isspace((unsigned char)version[1])))
         return true;
-    return SCAN_ERROR(&r->scan, version, 1, "this is another version of the IR's text form, expected 1");
+    return SCAN_ERROR(&r->scan, version, 1,
+                      "this is another version of the IR's text form, expected 1");
 }
 
 static bool read_head(Reader *r)
@@ -403,18 +426,22 @@ static bool read_head(Reader *r)
         return true;
     if (!scan_accept_word(&r->scan, "layers"))
         return scan_unexpected(&r->scan, "'layers'");
-    if (!scan_expect(&r->scan, '=') || !scan_count(&r->scan, &r->graph->layer_count) || !scan_expect(&r->scan, ','))
+    if (!scan_expect(&r->scan, '=') || !scan_count(&r->scan, &r->graph->layer_count) ||
+        !scan_expect(&r->scan, ','))
         return false;
     if (!scan_accept_word(&r->scan, "context"))
         return scan_unexpected(&r->scan, "'context'");
-    if (!scan_expect(&r->scan, '=') || !scan_int(&r->scan, &r->graph->context) || !scan_expect(&r->scan, '}') || !scan_expect(&r->scan, '{'))
+    if (!scan_expect(&r->scan, '=') || !scan_int(&r->scan, &r->graph->context) ||
+        !scan_expect(&r->scan, '}') || !scan_expect(&r->scan, '{'))
         return false;
     return scan_line_end(&r->scan) || scan_unexpected(&r->scan, "the end of the line");
 }
 
 Graph *graph_read(Arena *arena, const Source *source, Diag *diag)
 {
-    Reader r = {.scan = {.arena = arena, .diag = diag, .source = source, .at = source->text, .line = 1}};
+    Reader r = {
+        .scan = {
+            .arena = arena, .diag = diag, .source = source, .at = source->text, .line = 1}};
     r.scan.line_start = r.scan.at;
     r.scan.end = r.scan.at + source->length;
     if (!read_head(&r))

@@ -9,7 +9,8 @@
 
 #include "ir/text.h"
 
-/* --- characters ------------------------------------------------------------------------------------ */
+/* --- characters
+ * ------------------------------------------------------------------------------------ */
 
 Loc scan_loc(const Scan *s, const char *at, size_t length)
 {
@@ -84,7 +85,8 @@ bool scan_unexpected(Scan *s, const char *expected)
     if (length > 64)
         length = 64;
     if (length > 0)
-        return SCAN_ERROR(s, s->at, length, "expected %s, got '%.*s'", expected, (int)length, s->at);
+        return SCAN_ERROR(s, s->at, length, "expected %s, got '%.*s'", expected, (int)length,
+                          s->at);
     unsigned char byte = (unsigned char)*s->at;
     if (byte > ' ' && byte < 0x7f)
         return SCAN_ERROR(s, s->at, 1, "expected %s, got '%c'", expected, byte);
@@ -118,13 +120,15 @@ bool scan_accept_word(Scan *s, const char *word)
     return true;
 }
 
-/* --- attribute values: one function for each kind --------------------------------------------------- */
+/* --- attribute values: one function for each kind
+ * --------------------------------------------------- */
 
 bool scan_f64(Scan *s, double *value)
 {
     char *end;
     scan_space(s);
-    if (s->at == s->end || !(isdigit((unsigned char)*s->at) || strchr("-.in", *s->at)) || *s->at == '\0')
+    if (s->at == s->end || !(isdigit((unsigned char)*s->at) || strchr("-.in", *s->at)) ||
+        *s->at == '\0')
         return scan_unexpected(s, "a number");
     *value = strtod(s->at, &end);
     if (end == s->at || end > s->end)
@@ -157,7 +161,8 @@ bool scan_count(Scan *s, int *value)
     if (!scan_int(s, &number))
         return false;
     if (number < 0 || number > INT_MAX / 2)
-        return SCAN_ERROR(s, start, (size_t)(s->at - start), "expected a small count, got %lld", (long long)number);
+        return SCAN_ERROR(s, start, (size_t)(s->at - start), "expected a small count, got %lld",
+                          (long long)number);
     *value = (int)number;
     return true;
 }
@@ -178,7 +183,8 @@ static bool read_dim(Scan *s, int64_t *dim)
         return scan_unexpected(s, "an extent");
     if (!scan_int(s, dim))
         return false;
-    return *dim <= DIM_MAX || SCAN_ERROR(s, start, (size_t)(s->at - start), "the extent is too large");
+    return *dim <= DIM_MAX ||
+           SCAN_ERROR(s, start, (size_t)(s->at - start), "the extent is too large");
 }
 
 bool scan_dims(Scan *s, Dims *dims)
@@ -207,7 +213,8 @@ static int read_escape(Scan *s)
 {
     if (s->at < s->end && (*s->at == '"' || *s->at == '\\'))
         return *s->at++;
-    if (s->end - s->at < 3 || *s->at != 'x' || hex_digit(s->at[1]) < 0 || hex_digit(s->at[2]) < 0)
+    if (s->end - s->at < 3 || *s->at != 'x' || hex_digit(s->at[1]) < 0 ||
+        hex_digit(s->at[2]) < 0)
         return -1;
     int byte = hex_digit(s->at[1]) * 16 + hex_digit(s->at[2]);
     s->at += 3;

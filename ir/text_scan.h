@@ -1,7 +1,8 @@
 /* text_scan.h - the words, numbers and strings of IR text, inside ir/.
  *
- * Each scan_<kind> reads one value of a kind of attrs.def or params.def.  All functions stay within the line; those that
- * return bool report an error and return false when the text is something else (scan_accept: without an error). */
+ * Each scan_<kind> reads one value of a kind of attrs.def or params.def.  All functions stay
+ * within the line; those that return bool report an error and return false when the text is
+ * something else (scan_accept: without an error). */
 #pragma once
 #include "ir/diag.h"
 #include "ir/graph.h"
@@ -16,8 +17,9 @@ typedef struct Scan {
 } Scan;
 
 Loc scan_loc(const Scan *s, const char *at, size_t length);
-/* Reports an error about `length` bytes from `at`; false.  At most one for a line, since each caller gives up. */
-#define SCAN_ERROR(s, at, length, ...)                                                                   \
+/* Reports an error about `length` bytes from `at`; false.  At most one for a line, since each
+ * caller gives up. */
+#define SCAN_ERROR(s, at, length, ...)                                                         \
     (diag_error((s)->diag, scan_loc((s), (at), (size_t)(length)), __VA_ARGS__), scan_failed(s))
 bool scan_failed(Scan *s);
 bool scan_unexpected(Scan *s, const char *expected);

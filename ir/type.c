@@ -46,7 +46,8 @@ Type type_of(DType dtype, int rank, const int64_t *dims)
 
 bool type_equal(Type a, Type b)
 {
-    return a.dtype == b.dtype && a.rank == b.rank && !memcmp(a.dim, b.dim, sizeof *a.dim * (size_t)a.rank);
+    return a.dtype == b.dtype && a.rank == b.rank &&
+           !memcmp(a.dim, b.dim, sizeof *a.dim * (size_t)a.rank);
 }
 
 bool dim_is_fixed(int64_t dim)
@@ -100,7 +101,8 @@ bool type_broadcast(Type a, Type b, Type *result)
 {
     *result = a.rank >= b.rank ? a : b;
     for (int i = 1; i <= result->rank; i++) {
-        int64_t x = i <= a.rank ? a.dim[a.rank - i] : 1, y = i <= b.rank ? b.dim[b.rank - i] : 1;
+        int64_t x = i <= a.rank ? a.dim[a.rank - i] : 1,
+                y = i <= b.rank ? b.dim[b.rank - i] : 1;
         if (x != y && x != 1 && y != 1)
             return false;
         result->dim[result->rank - i] = x == 1 ? y : x;

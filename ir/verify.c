@@ -4,7 +4,8 @@
 #include "ir/shape.h"
 #include "ir/text.h"
 
-/* --- leaves: their types are given, so what they may be is said here ------------------------------- */
+/* --- leaves: their types are given, so what they may be is said here
+ * ------------------------------- */
 
 /* i32 that counts along one axis, the first or the last; the others are 1. */
 static bool counts_along(Type type, int axis)
@@ -33,9 +34,11 @@ static const char *check_param(const Graph *graph, const Node *node, Arena *aren
     int64_t elements = 1;
     for (int i = 0; i < param->file_rank; i++) {
         FileSlice slice = param->slices[i];
-        if (slice.start < 0 || slice.stop <= slice.start || slice.stop > slice.extent || slice.extent > DIM_MAX)
-            return arena_format(arena, "[%lld:%lld] is not inside an axis of %lld", (long long)slice.start,
-                                (long long)slice.stop, (long long)slice.extent);
+        if (slice.start < 0 || slice.stop <= slice.start || slice.stop > slice.extent ||
+            slice.extent > DIM_MAX)
+            return arena_format(arena, "[%lld:%lld] is not inside an axis of %lld",
+                                (long long)slice.start, (long long)slice.stop,
+                                (long long)slice.extent);
         int64_t extent = slice.stop - slice.start;
         elements = elements > DIM_MAX / extent ? DIM_MAX + 1 : elements * extent;
     }
@@ -48,7 +51,9 @@ static const char *check_table(const Node *node)
 {
     int symbolic;
     type_elements(node->type, &symbolic);
-    return symbolic ? "a table has fixed extents" : node->data ? NULL : "a table needs its numbers";
+    return symbolic     ? "a table has fixed extents"
+           : node->data ? NULL
+                        : "a table needs its numbers";
 }
 
 static const char *check_leaf(const Graph *graph, const Node *node, Arena *arena)
@@ -58,18 +63,27 @@ static const char *check_leaf(const Graph *graph, const Node *node, Arena *arena
     if (node->result_count != 1)
         return "a leaf has one result";
     switch (node->op) {
-    case OP_INPUT: return node->attrs.name ? NULL : "an input needs a name";
-    case OP_PARAM: return check_param(graph, node, arena);
-    case OP_CONST: return node->type.rank == 0 ? NULL : "a constant is one number";
-    case OP_TABLE: return check_table(node);
+    case OP_INPUT:
+        return node->attrs.name ? NULL : "an input needs a name";
+    case OP_PARAM:
+        return check_param(graph, node, arena);
+    case OP_CONST:
+        return node->type.rank == 0 ? NULL : "a constant is one number";
+    case OP_TABLE:
+        return check_table(node);
     case OP_ROW:
-    case OP_POSITIONS: return counts_along(node->type, 0) ? NULL : "its type should be i32[T, 1]";
-    case OP_COL: return counts_along(node->type, node->type.rank - 1) ? NULL : "its type should be i32[S]";
-    default: return "it is not known as a leaf";
+    case OP_POSITIONS:
+        return counts_along(node->type, 0) ? NULL : "its type should be i32[T, 1]";
+    case OP_COL:
+        return counts_along(node->type, node->type.rank - 1) ? NULL
+                                                             : "its type should be i32[S]";
+    default:
+        return "it is not known as a leaf";
     }
 }
 
-/* --- all nodes -------------------------------------------------------------------------------------- */
+/* --- all nodes
+ * -------------------------------------------------------------------------------------- */
 
 static const char *check_attrs(const Node *node)
 {
@@ -91,8 +105,8 @@ static const char *check_types(const Node *node, Arena *arena)
     Type type, *results;
     int count;
     const char *reason;
-    if (!shape_infer(arena, node->op, &node->attrs, node->input_count, node->inputs, &type, &results, &count,
-                     &reason))
+    if (!shape_infer(arena, node->op, &node->attrs, node->input_count, node->inputs, &type,
+                     &results, &count, &reason))
         return reason;
     if (!type_equal(type, node->type))
         return arena_format(arena, "its type should be %s", type_str(arena, type));
@@ -100,7 +114,8 @@ static const char *check_types(const Node *node, Arena *arena)
         return arena_format(arena, "it should have %d results", count);
     for (int i = 0; results && i < count; i++)
         if (!type_equal(results[i], node->results[i]))
-            return arena_format(arena, "the type of result %d should be %s", i, type_str(arena, results[i]));
+            return arena_format(arena, "the type of result %d should be %s", i,
+                                type_str(arena, results[i]));
     return NULL;
 }
 
@@ -110,7 +125,8 @@ const char *node_verify(const Graph *graph, const Node *node, Arena *arena)
         return "there is no such op";
     for (int i = 0; i < node->input_count; i++) {
         const Node *input = node->inputs[i];
-        if (!input || input->id < 0 || input->id >= graph->node_count || graph->nodes[input->id] != input)
+        if (!input || input->id < 0 || input->id >= graph->node_count ||
+            graph->nodes[input->id] != input)
             return "an operand is not in the graph";
         if (input->id >= node->id)
             return "an operand comes after it";
@@ -131,17 +147,21 @@ const char *graph_verify(const Graph *graph, Arena *arena)
 {
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
-        const char *reason = node->id == i ? node_verify(graph, node, arena) : "its number is not its place";
+        const char *reason =
+            node->id == i ? node_verify(graph, node, arena) : "its number is not its place";
         if (reason)
             return arena_format(arena, "%s\n    %s", reason, node_str(node, arena));
     }
     for (int i = 0; i < graph->param_count; i++)
         if (graph->params[i]->index != i)
-            return arena_format(arena, "param '%s': its number is not its place", graph->params[i]->name);
+            return arena_format(arena, "param '%s': its number is not its place",
+                                graph->params[i]->name);
     for (int i = 0; i < graph->output_count; i++) {
         const Node *node = graph->outputs[i].node;
-        if (!node || node->id < 0 || node->id >= graph->node_count || graph->nodes[node->id] != node)
-            return arena_format(arena, "output '%s' is not in the graph", graph->outputs[i].name);
+        if (!node || node->id < 0 || node->id >= graph->node_count ||
+            graph->nodes[node->id] != node)
+            return arena_format(arena, "output '%s' is not in the graph",
+                                graph->outputs[i].name);
         if (op_info[node->op].traits & TRAIT_TUPLE)
             return arena_format(arena, "output '%s' is a tuple", graph->outputs[i].name);
     }

@@ -114,7 +114,7 @@ static void claim_epilogue(Fuser *f, const Node *product)
         f->anchor_of[root->id] = product;
     }
     for (const Node *n = product; n != root; n = f->user[n->id])
-        f->absorbed[n->id] = true, f->anchor_of[n->id] = n == product ? NULL : f->anchor_of[n->id];
+        f->absorbed[n->id] = true; /* on the way: never in memory */
     f->root_of[product->id] = root;
     f->anchor_of[root->id] = product;
 }
@@ -205,7 +205,7 @@ static void mark_stored(Fuser *f)
             f->stored[node->id] = true;
         if (class == OC_REDUCE && is_rows(node))
             f->stored[node->id] = true;
-        if (f->anchor_of[node->id] || (class == OC_FUSED && op_info[node->op].traits == 0))
+        if ((f->anchor_of[node->id] && !f->absorbed[node->id]) || (class == OC_FUSED && op_info[node->op].traits == 0))
             f->stored[node->id] = true;
     }
     /* Costs from the leaves up: a value that would be dear to compute again goes to memory too. */
@@ -372,14 +372,14 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
     note_need(f, node);
     if (f->gradient_of[node->id]) {
         add_gradient(f, node);
+    } else if (f->absorbed[node->id]) {
+        return;
     } else if (f->anchor_of[node->id]) {
         const Node *product = f->anchor_of[node->id];
         Kernel *kernel = add_kernel(f, KERNEL_GEMM, node);
         kernel->anchor = product;
         kernel->second = f->second_of[product->id];
         put_in_memory(f, node);
-    } else if (f->absorbed[node->id]) {
-        return;
     } else if (node->op == OP_ATTENTION) {
         add_attention(f, node);
     } else if (node->op == OP_ATTENTION_GRAD) {

@@ -223,9 +223,9 @@ static bool train_further(Lora *l)
         int hits = 0;
         for (int i = 0; i < l->graph->param_count; i++) {
             Param *param = l->graph->params[i];
-            bool hit = l->spec->train_is_modules ? ends_with(param->module, target)
-                                                 : param->role && !strcmp(param->role, target);
-            if (!hit || param->adapter)
+            bool hit = !param->adapter && (l->spec->train_is_modules ? ends_with(param->module, target)
+                                                                     : param->role && !strcmp(param->role, target));
+            if (!hit)
                 continue;
             train_whole(l, param, peft_name(l->graph, param->tensor, ""));
             hits++;

@@ -151,6 +151,17 @@ static bool is_site(const Node *node)
     return op_info[node->op].class == OC_GEMM && node->inputs[1]->op == OP_PARAM;
 }
 
+/* A tied table is an embedding: its use as the output head is not a place of its own. */
+static bool used_in_lookup(const Graph *graph, const Param *param)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        if (node->op == OP_GATHER && node->inputs[0]->op == OP_PARAM && node->inputs[0]->param == param)
+            return true;
+    }
+    return false;
+}
+
 static bool used_in_product(const Graph *graph, const Param *param)
 {
     for (int i = 0; i < graph->node_count; i++) {
@@ -179,7 +190,8 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
         bool lookup = node->op == OP_GATHER;
         PeftSite site = {.node = node, .lookup = lookup, .input = node->inputs[lookup ? 1 : 0]};
         site.param = node->inputs[lookup ? 0 : 1]->param;
-        if (!selects(graph, spec, site.param, lookup, &site.by_role, hits, diag))
+        if (!selects(graph, spec, site.param, lookup, &site.by_role, hits, diag) ||
+            (!lookup && used_in_lookup(graph, site.param)))
             continue;
         set_rank(spec, &site, diag);
         site.tied = lookup && used_in_product(graph, site.param);

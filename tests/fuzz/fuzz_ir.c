@@ -1,4 +1,5 @@
-/* fuzz_ir.c - any bytes as IR text: no crash; what is read is sound, and its print reads and prints the same. */
+/* fuzz_ir.c - any bytes as IR text: no crash; what is read is sound, and its print reads and
+ * prints the same. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     Arena *arena = arena_new();
     Diag diag = diag_new(out);
-    Graph *graph = graph_read(arena, source_from_memory(arena, "fuzz.ir", (const char *)data, (int)size), &diag);
+    Graph *graph = graph_read(
+        arena, source_from_memory(arena, "fuzz.ir", (const char *)data, (int)size), &diag);
     if (!graph == !diag.errors)
         fail("a graph and errors, or neither", "");
     if (graph)

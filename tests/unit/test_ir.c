@@ -1,4 +1,5 @@
-/* test_ir.c - arenas, messages, graphs and their text form.  What the ops compute is in test_eval.c. */
+/* test_ir.c - arenas, messages, graphs and their text form.  What the ops compute is in
+ * test_eval.c. */
 #define _POSIX_C_SOURCE 200809L
 #include <check.h>
 #include <stdlib.h>
@@ -30,11 +31,13 @@ static Graph *read_text(const char *text, const char **messages)
     size_t size = 0;
     FILE *out = open_memstream(&buffer, &size);
     Diag diag = diag_new(out);
-    Graph *graph = graph_read(arena, source_from_memory(arena, "t.ir", text, (int)strlen(text)), &diag);
+    Graph *graph =
+        graph_read(arena, source_from_memory(arena, "t.ir", text, (int)strlen(text)), &diag);
     fclose(out);
     *messages = arena_strdup(arena, buffer);
     free(buffer);
-    ck_assert_msg(!graph == (diag.errors > 0), "a graph and errors, or neither:\n%s", *messages);
+    ck_assert_msg(!graph == (diag.errors > 0), "a graph and errors, or neither:\n%s",
+                  *messages);
     return graph;
 }
 
@@ -53,7 +56,8 @@ static void expect_round_trip(const char *text)
     ck_assert_str_eq(graph_print(read_good(text), arena), text);
 }
 
-/* --- memory, places, messages ------------------------------------------------------------------------- */
+/* --- memory, places, messages
+ * ------------------------------------------------------------------------- */
 
 START_TEST(arena_memory_is_zero_aligned_and_reusable)
 {
@@ -147,7 +151,9 @@ START_TEST(lines_of_a_source_are_found)
 }
 END_TEST
 
-/* --- types --------------------------------------------------------------------------------------------- */
+/* --- types
+ * ---------------------------------------------------------------------------------------------
+ */
 
 static Type f32(int rank, int64_t a, int64_t b, int64_t c)
 {
@@ -178,11 +184,13 @@ START_TEST(impossible_types_are_known)
 }
 END_TEST
 
-/* --- the text form --------------------------------------------------------------------------------------- */
+/* --- the text form
+ * --------------------------------------------------------------------------------------- */
 
 static const char *sample_text(int index)
 {
-    return arena_format(arena, "; loracc ir 1\ngraph @sample {layers=0, context=0} {\n%s}\n", samples[index].text);
+    return arena_format(arena, "; loracc ir 1\ngraph @sample {layers=0, context=0} {\n%s}\n",
+                        samples[index].text);
 }
 
 START_TEST(every_sample_round_trips)
@@ -203,22 +211,24 @@ END_TEST
 
 START_TEST(all_of_a_graph_round_trips)
 {
-    expect_round_trip(
-        "; loracc ir 1\n"
-        "graph @train.step-2 {layers=12, context=1024} {\n"
-        "  %0 = param \"h.0.w\\\"\\\\\\x0a[:, 0:4]\" {tensor=\"w\", file_name=\"x.w\", module=\"h.0\", role=\"q\", "
-        "site=\"q\", base=\"b\", layer=-1, transposed=1, optional=1, trained=1, adapter=1, fast=1, init=uniform, "
-        "init_scale=0.10000000000000001, file=[4:8/12, 0:6/6]} : f32[6, 4] @3\n"
-        "  %1 = param \"z\" {init=zero} : f32[4]\n"
-        "  %2 = const {value=-inf} : f32\n"
-        "  %3 = const {value=nan} : f32\n"
-        "  %4 = const {value=-0} : f32 @0 bwd\n"
-        "  %5 = const : i32\n"
-        "  %6 = table {name=\"f\"} (1, 0.10000000000000001, -4.9406564584124654e-324) : f32[3]\n"
-        "  %7 = sum_to %6 : f32\n"
-        "  output \"grad.a\\\"b\" %0\n"
-        "  output \"loss\" %7\n"
-        "}\n");
+    expect_round_trip("; loracc ir 1\n"
+                      "graph @train.step-2 {layers=12, context=1024} {\n"
+                      "  %0 = param \"h.0.w\\\"\\\\\\x0a[:, 0:4]\" {tensor=\"w\", "
+                      "file_name=\"x.w\", module=\"h.0\", role=\"q\", "
+                      "site=\"q\", base=\"b\", layer=-1, transposed=1, optional=1, trained=1, "
+                      "adapter=1, fast=1, init=uniform, "
+                      "init_scale=0.10000000000000001, file=[4:8/12, 0:6/6]} : f32[6, 4] @3\n"
+                      "  %1 = param \"z\" {init=zero} : f32[4]\n"
+                      "  %2 = const {value=-inf} : f32\n"
+                      "  %3 = const {value=nan} : f32\n"
+                      "  %4 = const {value=-0} : f32 @0 bwd\n"
+                      "  %5 = const : i32\n"
+                      "  %6 = table {name=\"f\"} (1, 0.10000000000000001, "
+                      "-4.9406564584124654e-324) : f32[3]\n"
+                      "  %7 = sum_to %6 : f32\n"
+                      "  output \"grad.a\\\"b\" %0\n"
+                      "  output \"loss\" %7\n"
+                      "}\n");
 }
 END_TEST
 
@@ -244,13 +254,18 @@ END_TEST
 static const struct {
     const char *line, *message;
 } mistakes[] = {
-    {"%1 = matmull %0, %0 : f32", "t.ir:3:6: error: unknown op 'matmull'; did you mean 'matmul'?"},
+    {"%1 = matmull %0, %0 : f32",
+     "t.ir:3:6: error: unknown op 'matmull'; did you mean 'matmul'?"},
     {"%1 = frobnicate %0 : f32", "t.ir:3:6: error: unknown op 'frobnicate'\n"},
-    {"%1 = sum %0 {axes=1} : f32[T, 1]", "t.ir:3:14: error: unknown attribute 'axes'; did you mean 'axis'?"},
+    {"%1 = sum %0 {axes=1} : f32[T, 1]",
+     "t.ir:3:14: error: unknown attribute 'axes'; did you mean 'axis'?"},
     {"%1 = sum %0 {axis=x} : f32[T, 1]", "t.ir:3:19: error: expected an integer, got 'x'"},
-    {"%1 = sum %0 {axis=2} : f32[T, 1]", "t.ir:3:6: error: 'sum': there is no axis 2 in f32[T, 4]"},
-    {"%1 = sum %0 {axis=99999999999999999999} : f32", "t.ir:3:19: error: the integer is too large"},
-    {"%1 = neg %0 : f32[T, 5]", "t.ir:3:15: error: the type should be f32[T, 4], got f32[T, 5]"},
+    {"%1 = sum %0 {axis=2} : f32[T, 1]",
+     "t.ir:3:6: error: 'sum': there is no axis 2 in f32[T, 4]"},
+    {"%1 = sum %0 {axis=99999999999999999999} : f32",
+     "t.ir:3:19: error: the integer is too large"},
+    {"%1 = neg %0 : f32[T, 5]",
+     "t.ir:3:15: error: the type should be f32[T, 4], got f32[T, 5]"},
     {"%1 = neg %0 : f31[T, 4]", "t.ir:3:15: error: unknown type 'f31'"},
     {"%1 = neg %0 : f32[T, 0]", "t.ir:3:15: error: there is no such type"},
     {"%1 = neg %0 : f32[1,1,1,1,1,1,1]", "more than 6 axes"},
@@ -268,30 +283,34 @@ static const struct {
     {"%1 = param \"p\" : f32[T]", "a parameter has fixed extents"},
     {"%1 = table {name=\"t\"} (1, 2) : f32[3]", "the table has 2 numbers, its type 3"},
     {"%1 = const {value=x} : f32", "expected a number, got 'x'"},
-    {"%1 = dropout %0 {rate=1, name=\"d\"} : f32[T, 4]", "a rate of dropout is at least 0 and less than 1"},
+    {"%1 = dropout %0 {rate=1, name=\"d\"} : f32[T, 4]",
+     "a rate of dropout is at least 0 and less than 1"},
     {"%1 = neg %0 : f32[T, 4] @-1", "t.ir:3:26: error: expected a small count, got -1"},
     {"%1 = neg %0 : f32[T, 4] forward", "expected the end of the line, got 'forward'"},
     {"output \"x\" %7", "'%7' is not defined above"},
-    {"%1 = attention %0, %0, %0 {heads=2, kv_heads=2, head_dim=2} : f32[T, 4]", "'attention' has 2 results, got 1"},
+    {"%1 = attention %0, %0, %0 {heads=2, kv_heads=2, head_dim=2} : f32[T, 4]",
+     "'attention' has 2 results, got 1"},
     {"\x01", "expected '%', got the byte 0x01"},
 };
 
 START_TEST(mistakes_are_reported_where_they_are)
 {
     const char *messages;
-    const char *text = arena_format(arena, "graph @g {\n%%0 = input {name=\"x\"} : f32[T, 4]\n%s\n}\n", mistakes[_i].line);
+    const char *text = arena_format(
+        arena, "graph @g {\n%%0 = input {name=\"x\"} : f32[T, 4]\n%s\n}\n", mistakes[_i].line);
     ck_assert_ptr_null(read_text(text, &messages));
-    ck_assert_msg(strstr(messages, mistakes[_i].message) != NULL, "expected: %s\ngot: %s", mistakes[_i].message,
-                  messages);
+    ck_assert_msg(strstr(messages, mistakes[_i].message) != NULL, "expected: %s\ngot: %s",
+                  mistakes[_i].message, messages);
 }
 END_TEST
 
 START_TEST(one_mistake_gives_one_error)
 {
     const char *messages;
-    ck_assert_ptr_null(read_text("graph @g {\n%0 = inpt : f32\n%1 = neg %0 : f32\n%2 = neg %1 : f32\n"
-                                 "output \"o\" %2\n}\n",
-                                 &messages));
+    ck_assert_ptr_null(
+        read_text("graph @g {\n%0 = inpt : f32\n%1 = neg %0 : f32\n%2 = neg %1 : f32\n"
+                  "output \"o\" %2\n}\n",
+                  &messages));
     ck_assert_ptr_nonnull(strstr(messages, "did you mean 'input'?"));
     ck_assert_ptr_null(strstr(strstr(messages, "error") + 1, "error"));
 }
@@ -299,9 +318,16 @@ END_TEST
 
 START_TEST(broken_frames_are_errors)
 {
-    static const char *const texts[] = {
-        "", "graph", "graph @", "graph @g", "graph @g {", "graph @g {layers=1}", "grph @g {\n}\n",
-        "graph @g {layers=1, context=2} {\n", "graph @g {\n}\nmore", "; loracc ir 2\ngraph @g {\n}\n"};
+    static const char *const texts[] = {"",
+                                        "graph",
+                                        "graph @",
+                                        "graph @g",
+                                        "graph @g {",
+                                        "graph @g {layers=1}",
+                                        "grph @g {\n}\n",
+                                        "graph @g {layers=1, context=2} {\n",
+                                        "graph @g {\n}\nmore",
+                                        "; loracc ir 2\ngraph @g {\n}\n"};
     const char *messages;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         ck_assert_msg(!read_text(texts[i], &messages), "%s", texts[i]);
@@ -316,14 +342,17 @@ START_TEST(cut_texts_do_no_harm)
     FILE *out = fopen("/dev/null", "w");
     for (size_t i = 0; i < length; i++) {
         Diag diag = diag_new(out);
-        Graph *graph = graph_read(arena, source_from_memory(arena, "t.ir", text, (int)i), &diag);
+        Graph *graph =
+            graph_read(arena, source_from_memory(arena, "t.ir", text, (int)i), &diag);
         ck_assert(!graph == (diag.errors > 0));
     }
     fclose(out);
 }
 END_TEST
 
-/* --- graphs ------------------------------------------------------------------------------------------------ */
+/* --- graphs
+ * ------------------------------------------------------------------------------------------------
+ */
 
 START_TEST(compaction_drops_the_dead_and_keeps_the_order)
 {
@@ -443,11 +472,13 @@ END_TEST
 
 START_TEST(the_verifier_finds_what_is_broken)
 {
-    const char *text = "graph @g {\n%0 = input {name=\"x\"} : f32[T, 4]\n%1 = neg %0 : f32[T, 4]\n"
-                       "%2 = add %0, %1 : f32[T, 4]\noutput \"o\" %2\n}\n";
+    const char *text =
+        "graph @g {\n%0 = input {name=\"x\"} : f32[T, 4]\n%1 = neg %0 : f32[T, 4]\n"
+        "%2 = add %0, %1 : f32[T, 4]\noutput \"o\" %2\n}\n";
     Graph *g = read_good(text);
     g->nodes[1]->type.dim[1] = 5;
-    ck_assert_ptr_nonnull(strstr(graph_verify(g, arena), "its type should be f32[T, 4]\n    %1 = neg"));
+    ck_assert_ptr_nonnull(
+        strstr(graph_verify(g, arena), "its type should be f32[T, 4]\n    %1 = neg"));
     g = read_good(text);
     g->nodes[1]->inputs[0] = g->nodes[2];
     ck_assert_ptr_nonnull(strstr(graph_verify(g, arena), "an operand comes after it"));
@@ -490,14 +521,19 @@ START_TEST(shape_rules_survive_any_operands)
     unsigned seed = 1 + (unsigned)_i;
     for (int round = 0; round < 3000; round++) {
         Attrs attrs = attrs_default();
-#define PICK(array) array[(seed = seed * 1103515245u + 12345u, seed / 65536 % (sizeof array / sizeof *array))]
+#define PICK(array)                                                                            \
+    array[(seed = seed * 1103515245u + 12345u, seed / 65536 % (sizeof array / sizeof *array))]
         attrs.axis = PICK(numbers), attrs.start = PICK(numbers), attrs.stop = PICK(numbers);
-        attrs.heads = PICK(numbers), attrs.kv_heads = PICK(numbers), attrs.head_dim = PICK(numbers);
-        attrs.index = PICK(numbers), attrs.window = PICK(numbers), attrs.ta = PICK(numbers) == 1;
+        attrs.heads = PICK(numbers), attrs.kv_heads = PICK(numbers),
+        attrs.head_dim = PICK(numbers);
+        attrs.index = PICK(numbers), attrs.window = PICK(numbers),
+        attrs.ta = PICK(numbers) == 1;
         attrs.tb = PICK(numbers) == 1, attrs.dims.count = (int)(PICK(numbers) & 3);
         for (int i = 0; i < 6; i++) {
             attrs.dims.at[i] = PICK(dims);
-            nodes[i] = (Node){.op = OP_INPUT, .result_count = 1, .type = {.dtype = (DType)(PICK(numbers) & 1)}};
+            nodes[i] = (Node){.op = OP_INPUT,
+                              .result_count = 1,
+                              .type = {.dtype = (DType)(PICK(numbers) & 1)}};
             nodes[i].type.rank = (int)(PICK(numbers) & 3);
             for (int k = 0; k < nodes[i].type.rank; k++)
                 nodes[i].type.dim[k] = PICK(dims);
@@ -506,7 +542,8 @@ START_TEST(shape_rules_survive_any_operands)
         Type type, *results;
         int count = op_info[_i].inputs, result_count;
         const char *reason = NULL;
-        if (shape_infer(arena, (Op)_i, &attrs, count, inputs, &type, &results, &result_count, &reason))
+        if (shape_infer(arena, (Op)_i, &attrs, count, inputs, &type, &results, &result_count,
+                        &reason))
             ck_assert(type_is_valid(type));
         else
             ck_assert_ptr_nonnull(reason);
@@ -532,7 +569,8 @@ int main(void)
     tcase_add_loop_test(tc, every_op_has_a_sample, 0, OP_COUNT);
     tcase_add_test(tc, all_of_a_graph_round_trips);
     tcase_add_test(tc, values_may_have_names_and_comments);
-    tcase_add_loop_test(tc, mistakes_are_reported_where_they_are, 0, sizeof mistakes / sizeof *mistakes);
+    tcase_add_loop_test(tc, mistakes_are_reported_where_they_are, 0,
+                        sizeof mistakes / sizeof *mistakes);
     tcase_add_test(tc, one_mistake_gives_one_error);
     tcase_add_test(tc, broken_frames_are_errors);
     tcase_add_loop_test(tc, cut_texts_do_no_harm, 0, SAMPLE_COUNT);
