@@ -195,13 +195,13 @@ static Val chunk_panels(Loss *l, Val panel, Val count)
 static void vocabulary_chunk(Loss *l, Val column)
 {
     Emit *e = l->e;
-    int64_t panel_bytes = l->spec->k * LANES * 4, all = (l->spec->vocabulary + LANES - 1) / LANES;
+    int64_t panel_size = l->spec->k * LANES * 4, all = (l->spec->vocabulary + LANES - 1) / LANES;
     Val panel = ll_div(e, column, ll_i64(e, LANES));
     Val panels = ll_min(e, ll_sub(e, ll_i64(e, all), panel), ll_i64(e, PANELS));
     Val w = chunk_panels(l, panel, panels);
     If turning = if_begin(e, l->want);
     Loop turn = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
-    turn_panel(l, ll_at(e, w, ll_mul(e, turn.index, ll_i64(e, panel_bytes))),
+    turn_panel(l, ll_at(e, w, ll_mul(e, turn.index, ll_i64(e, panel_size))),
                ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, turn.index, ll_i64(e, LANES * l->p.row))));
     loop_end(e, &turn, NULL, NULL);
     if_end(e, &turning);
@@ -209,14 +209,14 @@ static void vocabulary_chunk(Loss *l, Val column)
     Val rows = ll_min(e, ll_sub(e, l->count, groups.index), ll_i64(e, GROUP));
     Val at = ll_mul(e, groups.index, ll_i64(e, l->p.row));
     Block one = {l->p.row, LANES * 4, LANES * 4, SCORE_PITCH, 1, false, false};
-    Block most = {l->p.row, LANES * 4, panel_bytes, SCORE_PITCH, PANELS, false, false};
+    Block most = {l->p.row, LANES * 4, panel_size, SCORE_PITCH, PANELS, false, false};
     Val full = LLVMBuildICmp(e->builder, LLVMIntEQ, panels, ll_i64(e, PANELS), "");
     If whole = if_begin(e, full);
     emit_block(e, &most, ll_at(e, scratch_at(l, l->p.x), at), w, scratch_at(l, l->p.scores), rows, ll_i64(e, l->spec->k), NULL);
     if_end(e, &whole);
     If part = if_begin(e, LLVMBuildNot(e->builder, full, ""));
     Loop single = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
-    emit_block(e, &one, ll_at(e, scratch_at(l, l->p.x), at), ll_at(e, w, ll_mul(e, single.index, ll_i64(e, panel_bytes))),
+    emit_block(e, &one, ll_at(e, scratch_at(l, l->p.x), at), ll_at(e, w, ll_mul(e, single.index, ll_i64(e, panel_size))),
                ll_at(e, scratch_at(l, l->p.scores), ll_mul(e, single.index, ll_i64(e, LANES * 4))), rows,
                ll_i64(e, l->spec->k), NULL);
     loop_end(e, &single, NULL, NULL);
@@ -232,23 +232,6 @@ static void vocabulary_chunk(Loss *l, Val column)
     loop_end(e, &groups, NULL, NULL);
 }
 
-/* W[:, target], 16 of its k elements from `element`. */
-static Val target_column(Loss *l, Val w, Val target, Val element)
-{
-    Emit *e = l->e;
-    Val value = LLVMGetPoison(e->t_vec);
-    if (l->spec->store != LRT_STORE_F32)
-        return ll_vec(e, 0);
-    Val at = ll_at(e, w, ll_mul(e, ll_div(e, target, ll_i64(e, LANES)), ll_i64(e, l->spec->k * LANES * 4)));
-    at = ll_at(e, at, ll_mul(e, ll_rem(e, target, ll_i64(e, LANES)), ll_i64(e, 4)));
-    for (int i = 0; i < LANES; i++) {
-        Val k = ll_min(e, ll_add(e, element, ll_i64(e, i)), ll_i64(e, l->spec->k - 1));
-        Val x = ll_load(e, e->t_f32, ll_at(e, at, ll_mul(e, k, ll_i64(e, LANES * 4))), 4);
-        value = LLVMBuildInsertElement(e->builder, value, x, ll_i32(e, i), "");
-    }
-    return value;
-}
-
 static void finish_row(Loss *l, Val i)
 {
     Emit *e = l->e;
@@ -261,10 +244,13 @@ static void finish_row(Loss *l, Val i)
     If wanted = if_begin(e, l->want);
     Val from = ll_at(e, scratch_at(l, l->p.d_x), ll_mul(e, i, ll_i64(e, l->p.row)));
     Val to = ll_at(e, operand_pointer(e, l->spec->dx), ll_mul(e, row, ll_i64(e, l->spec->dx.pitch)));
-    Val w = operand_pointer(e, l->spec->w), target = target_of(l, i), factor = ll_fdiv(e, ll_vec(e, 1), sum);
+    Val target = target_of(l, i), factor = ll_fdiv(e, ll_vec(e, 1), sum);
+    int64_t panel_size = panel_bytes(l->spec->store, l->spec->k);
+    Val panel = ll_at(e, operand_pointer(e, l->spec->w), ll_mul(e, ll_div(e, target, ll_i64(e, LANES)), ll_i64(e, panel_size)));
+    Val lane = ll_rem(e, target, ll_i64(e, LANES)); /* W[:, target] is subtracted */
     Loop columns = loop_begin(e, ll_i64(e, 0), ll_i64(e, l->spec->k), ll_i64(e, LANES), NULL, 0, true);
     Val offset = ll_mul(e, columns.index, ll_i64(e, 4));
-    Val column = target_column(l, w, target, columns.index);
+    Val column = panel_column(e, l->spec->store, l->spec->k, panel, lane, columns.index);
     Val d = ll_fma(e, ll_load(e, e->t_vec, ll_at(e, from, offset), 4), factor, LLVMBuildFNeg(e->builder, column, ""));
     ll_store(e, d, ll_at(e, to, offset), 4);
     loop_end(e, &columns, NULL, NULL);

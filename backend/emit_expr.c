@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "backend/emit_panel.h"
 #include "ir/diag.h"
 
 Expr *vexpr_new(Arena *arena, Emit *e, Binding *binding)
@@ -69,21 +70,13 @@ static Val load_columns(Expr *x, Operand operand, Val index, Val column, bool on
     return ll_load(e, e->t_vec, ll_at(e, row, ll_mul(e, column, ll_i64(e, 4))), 4);
 }
 
-/* 16 elements k = column .. of row `index` of a table that is stored as panels of its transpose: one of each of 16 lines. */
+/* 16 elements from `column` of row `index` of a table that is stored as panels of its transpose. */
 static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val index, Val column)
 {
     Emit *e = x->e;
-    Val panel = ll_div(e, index, ll_i64(e, LANES)), lane = ll_rem(e, index, ll_i64(e, LANES));
-    Val at = ll_at(e, operand_pointer(e, operand), ll_mul(e, panel, ll_i64(e, stored->rows * LANES * 4)));
-    at = ll_at(e, at, ll_mul(e, lane, ll_i64(e, 4)));
-    Val value = LLVMGetPoison(e->t_vec);
-    for (int i = 0; i < LANES; i++) {
-        /* Columns past the end read the last one: they are padding. */
-        Val k = ll_min(e, ll_add(e, column, ll_i64(e, i)), ll_i64(e, stored->rows - 1));
-        Val element = ll_load(e, e->t_f32, ll_at(e, at, ll_mul(e, k, ll_i64(e, LANES * 4))), 4);
-        value = LLVMBuildInsertElement(e->builder, value, element, ll_i32(e, i), "");
-    }
-    return value;
+    Val number = ll_div(e, index, ll_i64(e, LANES)), lane = ll_rem(e, index, ll_i64(e, LANES));
+    Val panel = ll_at(e, operand_pointer(e, operand), ll_mul(e, number, ll_i64(e, panel_bytes(stored->store, stored->rows))));
+    return panel_column(e, stored->store, stored->rows, panel, lane, column);
 }
 
 static Val lookup(Expr *x, const Node *node, Val column)

@@ -60,6 +60,42 @@ Val panel_row(Emit *e, int store, Val block, Val scale, int64_t row)
     return ll_fmul(e, LLVMBuildSIToFP(e->builder, wide, e->t_vec, ""), scale);
 }
 
+/* Element (row, lane) of a panel, before it is scaled. */
+static Val panel_element(Emit *e, int store, Val panel, Val row, Val lane)
+{
+    if (store == LRT_STORE_F32) {
+        Val at = ll_at(e, panel, ll_mul(e, row, ll_i64(e, PANEL_ROW)));
+        return ll_load(e, e->t_f32, ll_at(e, at, ll_mul(e, lane, ll_i64(e, 4))), 4);
+    }
+    if (store == LRT_STORE_BF16) {
+        Val at = ll_at(e, panel, ll_mul(e, ll_div(e, row, ll_i64(e, 2)), ll_i64(e, PANEL_ROW)));
+        at = ll_at(e, at, ll_mul(e, ll_rem(e, row, ll_i64(e, 2)), ll_i64(e, 2)));
+        Val bits = ll_load(e, e->t_i16, ll_at(e, at, ll_mul(e, lane, ll_i64(e, 4))), 2);
+        bits = LLVMBuildShl(e->builder, LLVMBuildZExt(e->builder, bits, e->t_i32, ""), ll_i32(e, 16), "");
+        return bit_cast(e, bits, e->t_f32);
+    }
+    Val block = ll_div(e, row, ll_i64(e, PANEL_Q8_ROWS)), within = ll_rem(e, row, ll_i64(e, PANEL_Q8_ROWS));
+    Val at = ll_at(e, panel, ll_mul(e, block, ll_i64(e, PANEL_Q8_BYTES)));
+    at = ll_at(e, ll_at_const(e, at, PANEL_Q8_SCALES), ll_add(e, ll_mul(e, within, ll_i64(e, LANES)), lane));
+    return LLVMBuildSIToFP(e->builder, ll_load(e, e->t_i8, at, 1), e->t_f32, "");
+}
+
+Val panel_column(Emit *e, int store, int64_t rows, Val panel, Val lane, Val first)
+{
+    Val value = LLVMGetPoison(e->t_vec);
+    for (int i = 0; i < LANES; i++) {
+        Val row = ll_min(e, ll_add(e, first, ll_i64(e, i)), ll_i64(e, rows - 1));
+        Val element = panel_element(e, store, panel, row, lane);
+        value = LLVMBuildInsertElement(e->builder, value, element, ll_i32(e, i), "");
+    }
+    if (store != LRT_STORE_Q8_0)
+        return value;
+    Val block = ll_mul(e, ll_div(e, first, ll_i64(e, PANEL_Q8_ROWS)), ll_i64(e, PANEL_Q8_BYTES));
+    Val scales = panel_scale(e, store, ll_at(e, panel, block));
+    Val scale = LLVMBuildExtractElement(e->builder, scales, lane, "");
+    return ll_fmul(e, value, ll_splat(e, scale));
+}
+
 /* --- transposing -------------------------------------------------------------------------- */
 
 /* Lanes of `a` (0 .. 15) and `b` (16 .. 31). */

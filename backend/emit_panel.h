@@ -32,6 +32,10 @@ int64_t panel_block_rows(int store);
 Val panel_scale(Emit *e, int store, Val block);
 Val panel_row(Emit *e, int store, Val block, Val scale, int64_t row);
 
+/* 16 elements of one column of a stored panel with `rows` rows: column `lane` (i64), from row `first` (i64, a multiple of 16).
+ * Elements past the end repeat the last one. */
+Val panel_column(Emit *e, int store, int64_t rows, Val panel, Val lane, Val first);
+
 /* void (stored, panel, to): writes panel number `panel` of the right operand to `to`, f32
  * [k][16].  Columns past n are zero. */
 Val emit_panel(Emit *e, const PanelSource *source);

@@ -41,8 +41,7 @@ int64_t eval_position(const Eval *e, int64_t dim, int64_t row)
     return e->input->first_position + row;
 }
 
-/* --- walking several operands that broadcast
- * -------------------------------------------------------- */
+/* --- walking several operands that broadcast --- */
 
 enum { WALK_OPERANDS = 3 };
 
@@ -81,8 +80,7 @@ static void walk_next(Walk *w)
     }
 }
 
-/* --- leaves
- * ------------------------------------------------------------------------------------------ */
+/* --- leaves --- */
 
 EVAL(input)
 {
@@ -122,8 +120,7 @@ EVAL(col)
         e->out->data[i] = (double)i;
 }
 
-/* --- element-wise
- * ------------------------------------------------------------------------------------ */
+/* --- element-wise --- */
 
 /* A row of x is what stands at one token; its features are counted in the order of the
  * remaining axes. */
@@ -168,8 +165,7 @@ static void eval_elements(Eval *e)
     }
 }
 
-/* --- reductions
- * --------------------------------------------------------------------------------------- */
+/* --- reductions --- */
 
 /* One value for each line along the axis. */
 static void reduce(Eval *e, double start, double (*step)(double, double))
@@ -214,9 +210,7 @@ EVAL(sum_to)
         e->out->data[w.offset[0]] += e->in[0]->data[i];
 }
 
-/* --- views
- * ---------------------------------------------------------------------------------------------
- */
+/* --- views --- */
 
 EVAL(reshape)
 {
@@ -326,8 +320,7 @@ EVAL(result)
     memcpy(e->out->data, tuple->data, sizeof *tuple->data * (size_t)tuple->count);
 }
 
-/* --- lookups and products
- * ------------------------------------------------------------------------------ */
+/* --- lookups and products --- */
 
 /* Rows that the table lacks are nan, so that nobody mistakes them for numbers. */
 EVAL(gather)
@@ -394,9 +387,7 @@ EVAL(matmul)
                  e->out->data + i * c_size);
 }
 
-/* --- the walk
- * --------------------------------------------------------------------------------------------
- */
+/* --- the walk --- */
 
 #define ROW_LEAF(rule)   eval_##rule
 #define ROW_MAP(rule)    eval_elements

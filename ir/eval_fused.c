@@ -8,8 +8,7 @@
 
 #define EVAL(rule) void eval_##rule(Eval *e)
 
-/* --- along the last axis
- * ----------------------------------------------------------------------------- */
+/* --- along the last axis --- */
 
 static int64_t last_extent(const Value *value)
 {
@@ -99,8 +98,7 @@ EVAL(rmsnorm)
     }
 }
 
-/* --- activations
- * -------------------------------------------------------------------------------------- */
+/* --- activations --- */
 
 #define ACTIVATION(rule, expression)                                                           \
     EVAL(rule)                                                                                 \
@@ -119,8 +117,7 @@ ACTIVATION(quick_gelu, x / (1 + exp(-1.702 * x)))
 ACTIVATION(silu, x / (1 + exp(-x)))
 ACTIVATION(relu, x > 0 ? x : 0)
 
-/* --- positions
- * ----------------------------------------------------------------------------------------- */
+/* --- positions --- */
 
 /* Turns the pairs (x[i], x[i + F]) of a head by position * frequency[i], for the first 2 F
  * elements (Su et al., 2021; pairs as in Hugging Face's rotate_half). */
@@ -151,8 +148,7 @@ EVAL(rope)
             }
 }
 
-/* --- attention
- * ----------------------------------------------------------------------------------------- */
+/* --- attention --- */
 
 /* The heads side by side: q [T, heads * size], k and v [S, kv_heads * size]. */
 typedef struct Heads {
@@ -255,9 +251,7 @@ EVAL(attention_grad)
             attention_grad_row(e, &h, t, head);
 }
 
-/* --- losses
- * ----------------------------------------------------------------------------------------------
- */
+/* --- losses --- */
 
 /* The target of a row, -1 when it has none (-100 by convention; anything negative). */
 static int64_t target_of(const Value *targets, int64_t row, int64_t classes)

@@ -27,8 +27,8 @@ int64_t eval_position(const Eval *e, int64_t dim, int64_t row);
 #define ROW_VIEW(rule)
 #define ROW_GATHER(rule)
 #define ROW_GEMM(rule)
-#define ROW_FUSED(rule)                                                void eval_##rule(Eval *e);
-#define ROW_EXPAND(rule)                                               void eval_##rule(Eval *e);
+#define ROW_FUSED(rule) void eval_##rule(Eval *e);
+#define ROW_EXPAND(rule) void eval_##rule(Eval *e);
 #define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) ROW_##class(emit)
 #include "ir/ops.def"
 #undef ROW_LEAF

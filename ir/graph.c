@@ -54,8 +54,7 @@ Node *graph_leaf(Graph *graph, Op op, Type type, const Attrs *attrs)
     return node;
 }
 
-/* --- parameters
- * ---------------------------------------------------------------------------------- */
+/* --- parameters --- */
 
 static uint64_t hash_name(const char *name)
 {
@@ -134,8 +133,7 @@ Param *graph_find_param(const Graph *graph, const char *name)
     return slot ? graph->params[slot - 1] : NULL;
 }
 
-/* --- outputs and uses
- * ----------------------------------------------------------------------------- */
+/* --- outputs and uses --- */
 
 void graph_output(Graph *graph, const char *name, Node *node)
 {
@@ -203,8 +201,7 @@ void graph_replace_all(Graph *graph, Node *const *map, int map_count)
         graph->outputs[i].node = follow(graph->outputs[i].node, links, map_count);
 }
 
-/* --- compaction
- * ---------------------------------------------------------------------------------- */
+/* --- compaction --- */
 
 typedef struct Sort {
     Node **stack, **sorted;
@@ -309,8 +306,7 @@ int *graph_use_counts(const Graph *graph, Arena *arena)
     return uses;
 }
 
-/* --- copies
- * --------------------------------------------------------------------------------------- */
+/* --- copies --- */
 
 static const char *copy_text(Arena *arena, const char *text)
 {

@@ -86,8 +86,7 @@ static bool given_dims(Shape *s)
     return true;
 }
 
-/* --- leaves and element-wise
- * --------------------------------------------------------------------- */
+/* --- leaves and element-wise --- */
 
 SHAPE(given)
 {
@@ -169,8 +168,7 @@ SHAPE(where)
     return true;
 }
 
-/* --- reductions
- * ---------------------------------------------------------------------------------- */
+/* --- reductions --- */
 
 SHAPE(reduce)
 {
@@ -200,8 +198,7 @@ SHAPE(dims)
     return no(s, arena_format(s->arena, "%s does not broadcast to %s", text, STR(*large)));
 }
 
-/* --- views
- * --------------------------------------------------------------------------------------- */
+/* --- views --- */
 
 static int count_dim(Type type, int64_t dim)
 {
@@ -315,8 +312,7 @@ SHAPE(result)
     return true;
 }
 
-/* --- lookups and products
- * ------------------------------------------------------------------------ */
+/* --- lookups and products --- */
 
 SHAPE(gather)
 {
@@ -378,8 +374,7 @@ SHAPE(matmul)
     return true;
 }
 
-/* --- fused
- * ---------------------------------------------------------------------------------------- */
+/* --- fused --- */
 
 SHAPE(rope)
 {

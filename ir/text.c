@@ -23,8 +23,7 @@ static void print_string(Text *text, const char *string)
     text_add(text, "\"");
 }
 
-/* --- attributes: is it the default, and how is it printed, for each kind
- * --------------------------- */
+/* --- attributes: is it the default, and how is it printed, for each kind --- */
 
 static bool same_f64(double a, double b)
 {
@@ -122,8 +121,7 @@ static void print_attrs(Text *text, const Node *node)
         text_add(text, "}");
 }
 
-/* --- nodes
- * ------------------------------------------------------------------------------------------ */
+/* --- nodes --- */
 
 static void print_param(Text *text, const Node *node)
 {

@@ -30,8 +30,7 @@ typedef struct Reader {
     int binding_count, binding_slots;
 } Reader;
 
-/* --- attributes and fields
- * --------------------------------------------------------------------------- */
+/* --- attributes and fields --- */
 
 static bool unknown_name(Reader *r, const char *at, const char *what, const char *name,
                          const char *nearest)
@@ -125,9 +124,7 @@ static bool read_param(Reader *r, Param *param)
     return scan_expect(&r->scan, '}');
 }
 
-/* --- values
- * -------------------------------------------------------------------------------------------
- */
+/* --- values --- */
 
 static Binding *find_binding(const Reader *r, const char *name)
 {
@@ -199,9 +196,7 @@ static bool read_table(Reader *r, double **data, int *count)
     return scan_expect(&r->scan, ')');
 }
 
-/* --- lines
- * ----------------------------------------------------------------------------------------------
- */
+/* --- lines --- */
 
 /* All that stands in the line of a node. */
 typedef struct Line {

@@ -9,8 +9,7 @@
 
 #include "ir/text.h"
 
-/* --- characters
- * ------------------------------------------------------------------------------------ */
+/* --- characters --- */
 
 Loc scan_loc(const Scan *s, const char *at, size_t length)
 {
@@ -120,8 +119,7 @@ bool scan_accept_word(Scan *s, const char *word)
     return true;
 }
 
-/* --- attribute values: one function for each kind
- * --------------------------------------------------- */
+/* --- attribute values: one function for each kind --- */
 
 bool scan_f64(Scan *s, double *value)
 {

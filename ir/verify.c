@@ -4,8 +4,7 @@
 #include "ir/shape.h"
 #include "ir/text.h"
 
-/* --- leaves: their types are given, so what they may be is said here
- * ------------------------------- */
+/* --- leaves: their types are given, so what they may be is said here --- */
 
 /* i32 that counts along one axis, the first or the last; the others are 1. */
 static bool counts_along(Type type, int axis)
@@ -82,8 +81,7 @@ static const char *check_leaf(const Graph *graph, const Node *node, Arena *arena
     }
 }
 
-/* --- all nodes
- * -------------------------------------------------------------------------------------- */
+/* --- all nodes --- */
 
 static const char *check_attrs(const Node *node)
 {

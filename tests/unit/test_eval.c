@@ -261,8 +261,7 @@ START_TEST(products_in_all_four_forms)
 }
 END_TEST
 
-/* --- positions and attention
- * ------------------------------------------------------------------------------- */
+/* --- positions and attention --- */
 
 START_TEST(index_values_follow_the_first_position)
 {
@@ -365,8 +364,7 @@ START_TEST(a_row_that_sees_nothing_is_zero)
 }
 END_TEST
 
-/* --- gradients: d(sum of y * dy) / dx by central differences
- * -------------------------------------------------- */
+/* --- gradients: d(sum of y * dy) / dx by central differences --- */
 
 /* `forward` gives y; `backward` gives dx from the input "dy"; both use leaf `name` with `count`
  * elements. */
@@ -479,9 +477,7 @@ START_TEST(a_row_without_a_target_has_no_loss)
 }
 END_TEST
 
-/* --- dropout
- * ----------------------------------------------------------------------------------------------------
- */
+/* --- dropout --- */
 
 #define DROP X "%y = dropout %x {rate=0.25, name=\"h.0\"} : f32[T, 4]\noutput \"y\" %y\n"
 

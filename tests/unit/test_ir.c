@@ -56,8 +56,7 @@ static void expect_round_trip(const char *text)
     ck_assert_str_eq(graph_print(read_good(text), arena), text);
 }
 
-/* --- memory, places, messages
- * ------------------------------------------------------------------------- */
+/* --- memory, places, messages --- */
 
 START_TEST(arena_memory_is_zero_aligned_and_reusable)
 {
@@ -151,9 +150,7 @@ START_TEST(lines_of_a_source_are_found)
 }
 END_TEST
 
-/* --- types
- * ---------------------------------------------------------------------------------------------
- */
+/* --- types --- */
 
 static Type f32(int rank, int64_t a, int64_t b, int64_t c)
 {
@@ -184,8 +181,7 @@ START_TEST(impossible_types_are_known)
 }
 END_TEST
 
-/* --- the text form
- * --------------------------------------------------------------------------------------- */
+/* --- the text form --- */
 
 static const char *sample_text(int index)
 {
@@ -350,9 +346,7 @@ START_TEST(cut_texts_do_no_harm)
 }
 END_TEST
 
-/* --- graphs
- * ------------------------------------------------------------------------------------------------
- */
+/* --- graphs --- */
 
 START_TEST(compaction_drops_the_dead_and_keeps_the_order)
 {
