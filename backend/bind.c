@@ -144,7 +144,8 @@ void bind_expression(Binding *b, const Node *node)
     bind_note(b, ")");
 }
 
-/* Angles are computed in double and rounded once. */
+/* Frequencies and angles are f32, as the models were trained with: at position 1000 their rounding is felt in the scores.
+ * Cosine and sine of an angle are rounded once. */
 Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
 {
     int64_t count = frequencies->type.dim[0], padded = (count + LANES - 1) / LANES * LANES;
@@ -162,7 +163,7 @@ Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
     for (int64_t p = 0; p < positions; p++) {
         float *row = data + b->const_count + p * 2 * padded;
         for (int64_t i = 0; i < count; i++) {
-            double angle = (double)p * frequencies->data[i];
+            double angle = (double)((float)p * (float)frequencies->data[i]);
             row[i] = (float)cos(angle);
             row[padded + i] = (float)sin(angle);
         }

@@ -45,9 +45,7 @@ static Val emit_tile_function(Emit *e, const Block *block, int rows, int vectors
     Val values[ROWS_MAX * VECTORS_MAX + 2], next[ROWS_MAX * VECTORS_MAX + 2];
     int count = rows * vectors;
     for (int i = 0; i < count; i++)
-        values[i] = block->accumulate ? ll_load(e, e->t_vec, ll_at_const(e, emit_param(e, 2), i / vectors * block->c_pitch +
-                                                                         i % vectors * LANES * 4), 4)
-                                      : ll_vec(e, 0);
+        values[i] = ll_vec(e, 0);
     values[count] = emit_param(e, 0);
     values[count + 1] = emit_param(e, 1);
     Loop loop = loop_begin(e, ll_i64(e, 0), emit_param(e, 3), ll_i64(e, 1), values, count + 2, false);
@@ -62,8 +60,10 @@ static Val emit_tile_function(Emit *e, const Block *block, int rows, int vectors
     next[count] = ll_at_const(e, a, block->transposed ? block->a_pitch : 4);
     next[count + 1] = block->b_pitch ? ll_at_const(e, b, block->b_pitch) : ll_at(e, b, emit_param(e, 4));
     loop_end(e, &loop, next, values);
-    for (int i = 0; i < count; i++)
-        ll_store(e, values[i], ll_at_const(e, emit_param(e, 2), i / vectors * block->c_pitch + i % vectors * LANES * 4), 4);
+    for (int i = 0; i < count; i++) {
+        Val at = ll_at_const(e, emit_param(e, 2), i / vectors * block->c_pitch + i % vectors * LANES * 4);
+        ll_store(e, block->accumulate ? ll_fadd(e, ll_load(e, e->t_vec, at, 4), values[i]) : values[i], at, 4);
+    }
     emit_return(e);
     emit_restore(e, state);
     return function;

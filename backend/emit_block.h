@@ -1,6 +1,7 @@
 /* emit_block.h - small products on blocks in scratch memory, for attention and the loss over the vocabulary.
  *
- * Every element is one chain of fused multiply-adds over k in ascending order on top of what C holds (or zero). */
+ * Every element is one chain of fused multiply-adds over k in ascending order from zero, added at its end to what C holds.  So a long
+ * sum is made of short ones: tens of thousands of small terms on one large sum would be lost in its rounding. */
 #pragma once
 #include "backend/ll.h"
 
