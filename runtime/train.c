@@ -11,56 +11,11 @@
 #include <xxhash.h>
 
 #include "runtime/adapter.h"
-#include "runtime/args.h"
 #include "runtime/cpu.h"
 #include "runtime/file.h"
-#include "runtime/optim.h"
 #include "runtime/programs.h"
-#include "runtime/state.h"
-#include "runtime/tensors.h"
+#include "runtime/train.h"
 #include "runtime/weights.h"
-
-enum {
-    WEIGHTS, DATA, VALIDATION, TENSORS, OUT, STEPS, EPOCHS, BATCH, LENGTH, ACCUMULATE, LONG, LR, LR_RATIO, SCHEDULE, WARMUP,
-    WEIGHT_DECAY, CLIP, BETA1, BETA2, EPSILON, SEED, EVAL_EVERY, SAVE_EVERY, RESUME, INIT, METRICS, GRADIENTS, CHECK, THREADS,
-    TIER, INFO, JSON, HELP, OPTIONS
-};
-
-static const LrtOption options[OPTIONS] = {
-    [WEIGHTS] = {"weights", "PATH", "checkpoint (default: the one given when compiling); must have the same shapes"},
-    [DATA] = {"data", "FILE", "training data: .jsonl with text, or prompt and completion; .txt"},
-    [VALIDATION] = {"validation", "FILE", "held-out data: its loss is shown, the best adapter is kept in OUT/best"},
-    [TENSORS] = {"tensors", "FILE", "instead of --data: input_ids, labels, ... [steps, rows, tokens] in a safetensors file"},
-    [OUT] = {"out", "DIR", "where the adapter and the checkpoints go"},
-    [STEPS] = {"steps", "N", "optimizer steps"},
-    [EPOCHS] = {"epochs", "N", "passes over the data, if --steps is not given (1)"},
-    [BATCH] = {"batch", "B", "documents in a batch (as compiled)"},
-    [LENGTH] = {"length", "T", "tokens of a document at most (as compiled)"},
-    [ACCUMULATE] = {"accumulate", "N", "batches of one optimizer step (1); every target token counts the same"},
-    [LONG] = {"long", "split|truncate", "what happens to longer texts (split)"},
-    [LR] = {"lr", "RATE", "learning rate (0.0002)"},
-    [LR_RATIO] = {"lr-ratio", "X", "LoRA+: B learns X times as fast (1)"},
-    [SCHEDULE] = {"schedule", "NAME", "constant, linear or cosine (linear)"},
-    [WARMUP] = {"warmup", "N", "steps over which the rate rises (0)"},
-    [WEIGHT_DECAY] = {"weight-decay", "X", "AdamW's decay (0.01)"},
-    [CLIP] = {"clip", "X", "largest norm of all gradients together; 0: none (1)"},
-    [BETA1] = {"beta1", "X", "AdamW (0.9)"},
-    [BETA2] = {"beta2", "X", "AdamW (0.999)"},
-    [EPSILON] = {"epsilon", "X", "AdamW (1e-8)"},
-    [SEED] = {"seed", "N", "initial values, order of the data, dropout (0)"},
-    [EVAL_EVERY] = {"eval-every", "N", "steps between evaluations (before, and at the end)"},
-    [SAVE_EVERY] = {"save-every", "N", "steps between checkpoints (only at the end)"},
-    [RESUME] = {"resume", NULL, "go on from the last checkpoint in --out, to the same bits"},
-    [INIT] = {"init", "DIR", "start from this adapter"},
-    [METRICS] = {"metrics", "FILE", "one JSON object a step"},
-    [GRADIENTS] = {"gradients", "FILE", "loss and gradients of the first batch as safetensors; then stop"},
-    [CHECK] = {"check", NULL, "compare gradients with finite differences; then stop"},
-    [THREADS] = {"threads", "N", "threads (all cores); does not change results"},
-    [TIER] = {"tier", "NAME", "instruction set: generic, avx2, avx512 (the best there is)"},
-    [INFO] = {"info", NULL, "what this program is, and the memory it plans; then stop"},
-    [JSON] = {"json", NULL, "with --info: as JSON"},
-    [HELP] = {"help", NULL, "this text"},
-};
 
 static volatile sig_atomic_t interrupted;
 
@@ -70,26 +25,6 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-typedef struct Train {
-    LrtArgs args;
-    LrtRun run;
-    LrtCheckpoint *checkpoint;
-    LrtTokenizer *tokenizer;
-    LrtDataset *data, *validation;
-    LrtBatches batches;
-    LrtOptimizer optimizer;
-    LrtScheduleKind schedule;
-    int64_t steps, warmup, accumulate, batch, length, eval_every, save_every, epochs;
-    uint64_t seed;
-    LrtState state;
-    char *m, *v;
-    int64_t *order;
-    int64_t ordered_epoch; /* the epoch `order` is of */
-    FILE *metrics;
-    double started, last_shown;
-    int64_t tokens_done, steps_done;
-    LrtError *error;
-} Train;
 
 static double now(void)
 {
@@ -259,7 +194,7 @@ static bool next_documents(Train *t)
 }
 
 /* Micro-batch `index` (from 0) of the run. */
-static bool next_batch(Train *t, int64_t index)
+bool lrt_next_batch(Train *t, int64_t index)
 {
     if (t->data)
         return next_documents(t);
@@ -270,13 +205,13 @@ static bool next_batch(Train *t, int64_t index)
 
 /* --- a step --------------------------------------------------------------------------------------------------------------------- */
 
-static const LrtTierCode *code(const Train *t)
+const LrtTierCode *lrt_train_code(const Train *t)
 {
     return &t->run.program->tiers[t->run.tier];
 }
 
 /* Sum of the batch's token losses, in the order of rows. */
-static double sum_losses(const Train *t)
+double lrt_sum_losses(const Train *t)
 {
     const float *loss = (const float *)(t->run.context.base[LRT_BASE_ARENA] + t->run.program->loss_offset);
     double sum = 0;
@@ -286,12 +221,12 @@ static double sum_losses(const Train *t)
 }
 
 /* Targets of the next `accumulate` batches: each token weighs 1 / all of them. */
-static bool count_targets(Train *t, int64_t step, int64_t *targets)
+bool lrt_count_targets(Train *t, int64_t step, int64_t *targets)
 {
     LrtState kept = t->state;
     *targets = 0;
     for (int64_t i = 0; i < t->accumulate; i++) {
-        if (!next_batch(t, step * t->accumulate + i))
+        if (!lrt_next_batch(t, step * t->accumulate + i))
             return false;
         *targets += lrt_batch_finish(&t->run);
     }
@@ -300,10 +235,10 @@ static bool count_targets(Train *t, int64_t step, int64_t *targets)
 }
 
 /* Gradients of one optimizer step; returns the mean loss. */
-static bool compute_gradients(Train *t, int64_t step, double *loss, int64_t *targets)
+bool lrt_compute_gradients(Train *t, int64_t step, double *loss, int64_t *targets)
 {
     LrtContext *c = &t->run.context;
-    if (!count_targets(t, step, targets))
+    if (!lrt_count_targets(t, step, targets))
         return false;
     memset(c->base[LRT_BASE_GRADS], 0, (size_t)t->run.program->params_bytes);
     c->training = 1;
@@ -313,14 +248,14 @@ static bool compute_gradients(Train *t, int64_t step, double *loss, int64_t *tar
     c->loss_scale = *targets ? (float)(1.0 / (double)*targets) : 0;
     double sum = 0;
     for (int64_t i = 0; i < t->accumulate; i++) {
-        if (!next_batch(t, step * t->accumulate + i))
+        if (!lrt_next_batch(t, step * t->accumulate + i))
             return false;
         lrt_batch_finish(&t->run);
         if (c->n_tokens == 0)
             continue;
-        code(t)->forward(c);
-        sum += sum_losses(t);
-        code(t)->backward(c);
+        lrt_train_code(t)->forward(c);
+        sum += lrt_sum_losses(t);
+        lrt_train_code(t)->backward(c);
     }
     *loss = *targets ? sum / (double)*targets : 0;
     return true;
@@ -375,8 +310,8 @@ static bool evaluate(Train *t, double *loss)
         place += count;
         targets += lrt_batch_finish(&t->run);
         if (ok)
-            code(t)->forward(c);
-        sum += sum_losses(t);
+            lrt_train_code(t)->forward(c);
+        sum += lrt_sum_losses(t);
     }
     free(order);
     *loss = targets ? sum / (double)targets : 0;
@@ -421,7 +356,7 @@ static bool train_step(Train *t)
 {
     double loss, began = now();
     int64_t targets;
-    if (!compute_gradients(t, t->state.step, &loss, &targets))
+    if (!lrt_compute_gradients(t, t->state.step, &loss, &targets))
         return false;
     LrtContext *c = &t->run.context;
     double norm = lrt_gradient_norm(t->run.program, c->base[LRT_BASE_GRADS], t->run.pool);
@@ -521,81 +456,6 @@ static bool train(Train *t)
     return true;
 }
 
-/* --- gradients ---------------------------------------------------------------------------------------------------------------------------------- */
-
-static bool write_gradients(Train *t)
-{
-    double loss;
-    int64_t targets;
-    int count;
-    LrtTensor *tensors;
-    if (!compute_gradients(t, 0, &loss, &targets) ||
-        !lrt_adapter_tensors(t->run.program, t->run.weights, t->run.context.base[LRT_BASE_GRADS], true, &tensors, &count, t->error))
-        return false;
-    float value = (float)loss;
-    LrtTensor *more = realloc(tensors, sizeof *more * (size_t)(count + 1));
-    if (!more) {
-        lrt_free_tensors(tensors, count);
-        return lrt_fail(t->error, LRT_FAILED, "out of memory");
-    }
-    more[count] = (LrtTensor){.name = "loss", .dtype = LRT_F32, .data = (const uint8_t *)&value};
-    bool ok = lrt_safetensors_write(t->args.value[GRADIENTS], more, count + 1, NULL, t->error);
-    lrt_free_tensors(more, count);
-    return ok;
-}
-
-/* Loss of the first batch with element `i` of a parameter moved. */
-static bool moved_loss(Train *t, float *element, float value, double *loss)
-{
-    float kept = *element;
-    int64_t targets;
-    *element = value;
-    t->run.context.want_gradients = 0;
-    bool ok = count_targets(t, 0, &targets) && next_batch(t, 0);
-    lrt_batch_finish(&t->run);
-    if (ok)
-        code(t)->forward(&t->run.context);
-    *loss = targets ? sum_losses(t) / (double)targets : 0;
-    *element = kept;
-    return ok;
-}
-
-/* Along the gradient of each parameter: (L(p + h g) - L(p - h g)) / 2h against |g|^2, in units of the loss's rounding. */
-static bool check_gradients(Train *t)
-{
-    double loss, worst = 0;
-    int64_t targets, checked = 0;
-    LrtContext *c = &t->run.context;
-    t->accumulate = 1;
-    if (!compute_gradients(t, 0, &loss, &targets))
-        return false;
-    c->training = 0;
-    if (!compute_gradients(t, 0, &loss, &targets))
-        return false;
-    for (int64_t i = 0; i < t->run.program->param_count && !interrupted; i++) {
-        const LrtParam *p = &t->run.program->params[i];
-        const float *g = (const float *)(c->base[LRT_BASE_GRADS] + p->offset);
-        float *values = (float *)(c->base[LRT_BASE_PARAMS] + p->offset);
-        int64_t largest = 0;
-        if (!p->trained)
-            continue;
-        for (int64_t k = 0; k < p->bytes / 4; k++)
-            largest = fabsf(g[k]) > fabsf(g[largest]) ? k : largest;
-        /* A step that moves the loss by a hundredth keeps rounding far below the difference. */
-        double gradient = (double)g[largest], step = fabs(gradient) > 0 ? 0.01 / fabs(gradient) : 0.1, up, down;
-        step = step > 0.1 ? 0.1 : step;
-        if (!moved_loss(t, &values[largest], (float)((double)values[largest] + step), &up) ||
-            !moved_loss(t, &values[largest], (float)((double)values[largest] - step), &down))
-            return false;
-        double found = (up - down) / (2 * step), off = fabs(found - gradient), allowed = 0.02 * fabs(gradient) + 2e-6 / step;
-        printf("%-70s %12.5e %12.5e%s\n", p->name, gradient, found, off > allowed ? "  OFF" : "");
-        worst = off / allowed > worst ? off / allowed : worst;
-        checked++;
-    }
-    printf("%lld tensors checked, worst difference %.2f of what rounding allows\n", (long long)checked, worst);
-    return worst <= 1 || lrt_fail(t->error, LRT_FAILED, "gradients differ from finite differences");
-}
-
 /* --- main ------------------------------------------------------------------------------------------------------------------------------------- */
 
 static bool run_train(Train *t, const LrtProgram *program)
@@ -612,8 +472,8 @@ static bool run_train(Train *t, const LrtProgram *program)
     if (!read_numbers(t) || !read_schedule(t) || !lrt_run_open(&t->run, program, tier, (int)threads, NULL, t->error) || !open_all(t))
         return false;
     if (t->args.value[GRADIENTS])
-        return write_gradients(t);
-    return t->args.value[CHECK] ? check_gradients(t) : train(t);
+        return lrt_write_gradients(t);
+    return t->args.value[CHECK] ? lrt_check_gradients(t) : train(t);
 }
 
 static void close_all(Train *t)
@@ -639,9 +499,9 @@ int lrt_train_main(const LrtProgram *program, int argc, char **argv, LrtError *e
     if (!t)
         return 1;
     t->error = error;
-    bool ok = lrt_args_parse(&t->args, options, OPTIONS, argc, argv, error);
+    bool ok = lrt_args_parse(&t->args, lrt_train_options, OPTIONS, argc, argv, error);
     if (ok && t->args.value[HELP])
-        lrt_args_help(stdout, "usage: PROGRAM --data FILE --out DIR [options]\n\nTrains an adapter.\n\n", options, OPTIONS);
+        lrt_args_help(stdout, "usage: PROGRAM --data FILE --out DIR [options]\n\nTrains an adapter.\n\n", lrt_train_options, OPTIONS);
     else if (ok)
         run_train(t, program);
     close_all(t);
