@@ -26,7 +26,7 @@ typedef struct Driver {
     ModelFiles files;   /* checkpoint and adapter */
     PeftSpec spec;
     PeftResult result;
-    bool has_method, merging;
+    bool has_method, merging, no_dropout;
     EmitWhat what;
     ScheduleOptions schedule;
     BackendOptions backend;
@@ -171,16 +171,20 @@ static bool read_capacities(Driver *d)
     static const char *const stores[] = {"f32", "bf16", "q8_0"};
     static const char *const types[] = {"f32"};
     int64_t batch;
-    int ignored = 0;
+    static const char *const switches[] = {"on", "off"};
+    int ignored = 0, off = 0;
     ScheduleOptions *s = &d->schedule;
     s->training = d->has_method && !d->spec.infer;
     if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
         !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag) ||
-        !choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored))
+        !choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
+        !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off))
         return false;
+    d->no_dropout = off == 1;
     if (d->graph->context && s->max_length > d->graph->context) {
-        diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions; lowered to that",
-                  (long long)s->max_length, (long long)d->graph->context);
+        if (option(d, OPTION_LENGTH))
+            diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions; lowered to that",
+                      (long long)s->max_length, (long long)d->graph->context);
         s->max_length = d->graph->context;
     }
     enum { PREFILL = 256, LOGIT_ROWS = 32 };
@@ -236,6 +240,7 @@ static bool run_passes(Driver *d, bool *stopped)
         .peft = d->has_method && !d->merging ? &d->spec : NULL,
         .peft_result = &d->result,
         .training = d->schedule.training,
+        .no_dropout = d->no_dropout,
         .print_after = option(d, OPTION_PRINT_AFTER),
         .stop_after = option(d, OPTION_STOP_AFTER),
         .time_passes = option(d, OPTION_TIME_PASSES) != NULL,

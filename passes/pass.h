@@ -12,6 +12,7 @@ typedef struct PassContext {
     const PeftSpec *peft;    /* NULL: none */
     PeftResult *peft_result; /* filled by the peft pass */
     bool training;
+    bool no_dropout;         /* --model-dropout off; inference never has any */
     const char *print_after; /* pass name or "all"; NULL: nothing */
     const char *stop_after;
     bool time_passes;

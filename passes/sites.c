@@ -32,8 +32,19 @@ static void retype(Graph *graph)
     }
 }
 
+/* The model's own dropout, where it is not wanted.  A method adds its own afterwards. */
+static void drop_dropout(Graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++)
+        for (int k = 0; k < graph->nodes[i]->input_count; k++)
+            while (graph->nodes[i]->inputs[k]->op == OP_DROPOUT)
+                graph->nodes[i]->inputs[k] = graph->nodes[i]->inputs[k]->inputs[0];
+}
+
 bool pass_peft(Graph *graph, PassContext *context)
 {
+    if (!context->training || context->no_dropout)
+        drop_dropout(graph);
     if (context->peft && !peft(graph, context->peft, context->peft_result, context->diag))
         return false;
     for (int i = 0; i < graph->node_count; i++)

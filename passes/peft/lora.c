@@ -247,10 +247,10 @@ static bool apply(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *
         return false;
     l.map = ARENA_ARRAY(graph->arena, Node *, graph->node_count);
     bool ok = true;
-    for (int i = 0; i < l.site_count; i++) {
+    for (int i = 0; i < l.site_count && ok; i++) {
         PeftSite *site = &l.sites[i];
         if (!site->done)
-            ok = (site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site)) && ok;
+            ok = site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site);
     }
     if (!ok)
         return false;
