@@ -6,7 +6,8 @@
 #include <llvm-c/ErrorHandling.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/Transforms/PassBuilder.h>
-#include <stdlib.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -63,6 +64,33 @@ static void optimise(Emit *e, LLVMTargetMachineRef machine)
     LLVMDisposePassBuilderOptions(options);
 }
 
+/* Through memory, so that a full disk is an error like any other. */
+static bool write_code(Emit *e, LLVMTargetMachineRef machine, EmitKind kind, const char *path, Diag *diag)
+{
+    LLVMMemoryBufferRef code = NULL;
+    char *text = NULL, *message = NULL;
+    if (kind == EMIT_LLVM)
+        text = LLVMPrintModuleToString(e->module);
+    else if (LLVMTargetMachineEmitToMemoryBuffer(machine, e->module, kind == EMIT_OBJECT ? LLVMObjectFile : LLVMAssemblyFile,
+                                                 &message, &code))
+        ice("LLVM: %s", message);
+    const char *data = text ? text : LLVMGetBufferStart(code);
+    size_t size = text ? strlen(text) : LLVMGetBufferSize(code);
+    FILE *file = fopen(path, "wb");
+    bool ok = file && fwrite(data, 1, size, file) == size;
+    if (file && fclose(file) != 0)
+        ok = false;
+    if (!ok) {
+        diag_error(diag, (Loc){0}, "cannot write '%s': %s", path, strerror(errno));
+        unlink(path);
+    }
+    if (text)
+        LLVMDisposeMessage(text);
+    else
+        LLVMDisposeMemoryBuffer(code);
+    return ok;
+}
+
 bool backend_emit(const Schedule *schedule, const BackendOptions *options, EmitKind kind, const char *path, Arena *arena,
                   Diag *diag)
 {
@@ -76,19 +104,10 @@ bool backend_emit(const Schedule *schedule, const BackendOptions *options, EmitK
     if (LLVMVerifyModule(e->module, LLVMReturnStatusAction, &message))
         ice("LLVM rejects the module: %s", message);
     LLVMDisposeMessage(message);
-    message = NULL;
     optimise(e, machine);
-    int failed;
-    if (kind == EMIT_LLVM)
-        failed = LLVMPrintModuleToFile(e->module, path, &message);
-    else
-        failed = LLVMTargetMachineEmitToFile(machine, e->module, path,
-                                             kind == EMIT_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &message);
-    if (failed)
-        diag_error(diag, (Loc){0}, "cannot write '%s': %s", path, message);
-    LLVMDisposeMessage(message);
+    bool ok = write_code(e, machine, kind, path, diag);
     LLVMDisposeTargetData(data);
     LLVMDisposeTargetMachine(machine);
     emit_free(e);
-    return !failed;
+    return ok;
 }

@@ -1,6 +1,7 @@
 /* main.c - the driver: options, description, passes, backend, link.  With its neighbours main_*.c the one place that sees all
  * modules. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -388,6 +389,7 @@ int main(int argc, char **argv)
 {
     Driver d = {.arena = arena_new(), .diag = diag_new(stderr)};
     bool ok = true;
+    signal(SIGXFSZ, SIG_IGN);
     if (argc > 1 && !strcmp(argv[1], "verify")) {
         int status = main_verify(argc - 1, argv + 1, d.arena, &d.diag);
         arena_free(d.arena);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/file.h"
 #include "runtime/weights.h"
@@ -33,17 +34,12 @@ bool lrt_make_directory(const char *path, LrtError *error)
     return ok;
 }
 
-static bool write_config(const LrtRun *run, const char *directory, LrtError *error)
+static bool write_config(const LrtRun *run, const char *path, LrtError *error)
 {
     const char *text = json_string_value(json_object_get(run->settings, "adapter_config"));
-    char *path = lrt_path_join(directory, "adapter_config.json");
-    bool ok = path != NULL && text;
-    if (!ok)
-        lrt_report(error, LRT_FAILED, path ? "the program has no adapter configuration" : "out of memory");
-    else
-        ok = lrt_file_write(path, text, strlen(text), error);
-    free(path);
-    return ok;
+    if (!text)
+        return lrt_fail(error, LRT_FAILED, "the program has no adapter configuration");
+    return lrt_file_write(path, text, strlen(text), error);
 }
 
 bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
@@ -51,13 +47,17 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
     LrtTensor *tensors;
     int count;
     char *path = lrt_path_join(directory, "adapter_model.safetensors");
-    bool ok = path && lrt_make_directory(directory, error);
+    char *config = lrt_path_join(directory, "adapter_config.json");
+    bool ok = path && config && lrt_make_directory(directory, error), fresh = ok && !lrt_file_exists(config);
     if (ok && (ok = lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors,
                                         &count, error))) {
-        ok = lrt_safetensors_write(path, tensors, count, NULL, error) && write_config(run, directory, error);
+        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, NULL, error);
         lrt_free_tensors(tensors, count);
     }
+    if (!ok && fresh)
+        unlink(config); /* half an adapter is none */
     free(path);
+    free(config);
     return ok;
 }
 

@@ -1,4 +1,6 @@
 /* main.c - main of every emitted program. */
+#define _POSIX_C_SOURCE 200809L
+#include <signal.h>
 #include <stdio.h>
 
 #include "runtime/programs.h"
@@ -7,6 +9,8 @@ int main(int argc, char **argv)
 {
     LrtError error = {LRT_OK, ""};
     int status = LRT_OK;
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error, not the end */
+    signal(SIGPIPE, SIG_IGN);
     if (lrt_program.abi != LRT_ABI_VERSION)
         lrt_report(&error, LRT_FAILED, "compiled for another version of the runtime library; compile it again");
     else if (lrt_program.kind == LRT_TRAIN)

@@ -414,6 +414,9 @@ static bool start(Train *t)
     t->state = (LrtState){.best = -1};
     t->state.identity = identity_of(t);
     const char *out = t->args.value[OUT];
+    if (!t->data && t->steps * t->accumulate > t->batches.steps)
+        return lrt_fail(t->error, LRT_INVALID, "%s: has only %lld batches, %lld are asked for", t->args.value[TENSORS],
+                        (long long)t->batches.steps, (long long)(t->steps * t->accumulate));
     if (!out)
         return lrt_fail(t->error, LRT_INVALID, "give the directory for the adapter with --out DIR");
     if (!lrt_make_directory(out, t->error))
