@@ -184,9 +184,14 @@ static void key_block(Forward *f, Val key)
     Val vectors_of_row[ATTENTION_BLOCK / LANES];
     softmax_row(f, rows.index, key, vectors_of_row);
     loop_end(e, &rows, NULL, NULL);
-    /* Lanes past the head's end hold the next head's or padding: they are never stored. */
-    Block values = {ATTENTION_PITCH, spec->v.pitch, LANES * 4, f->row, vectors, false, true};
     Val v = attention_rows(e, spec->v, k_row, f->t.kv_head, spec->head_dim);
+    int64_t v_pitch = spec->v.pitch;
+    if (spec->head_dim % LANES) { /* whole vectors would reach past the row's end; k is not needed any more */
+        emit_block_load(e, v, v_pitch, count, ATTENTION_BLOCK, spec->head_dim, scratch_at(e, f->p.k), f->row, 1);
+        v = scratch_at(e, f->p.k);
+        v_pitch = f->row;
+    }
+    Block values = {ATTENTION_PITCH, v_pitch, LANES * 4, f->row, vectors, false, true};
     emit_block(e, &values, scratch_at(e, f->p.s), v, scratch_at(e, f->p.o), f->count, count, NULL);
 }
 

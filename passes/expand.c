@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "ir/build.h"
+#include "passes/grad.h"
 #include "passes/passes.h"
 
 #define EXPAND(rule) static Node *expand_##rule(Graph *g, Node *n)
@@ -24,7 +25,7 @@ EXPAND(mean)
     return b_scale(g, b_sum(g, X, (int)axis), 1 / (double)X->type.dim[axis]);
 }
 
-/* exp(x - max) / sum exp(x - max), where the mask says so; a row without any gives zeros */
+/* exp(x - max) / sum exp(x - max), where the mask says so; the sum is at least 1, and a row without any gives zeros */
 EXPAND(softmax)
 {
     Node *mask = n->inputs[1];
@@ -33,7 +34,7 @@ EXPAND(softmax)
     Node *max = graph_add(g, OP_MAX, &last, 1, &masked);
     Node *e = b_op1(g, OP_EXP, b_sub(g, masked, max));
     e = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){mask, e, b_const(g, 0)});
-    return b_div(g, e, b_sum(g, e, -1));
+    return b_div(g, e, b_op2(g, OP_MAX2, b_sum(g, e, -1), b_const(g, 1)));
 }
 
 /* (x - mean) / sqrt(var + eps) */
@@ -82,22 +83,8 @@ EXPAND(relu)
     return b_op2(g, OP_MAX2, X, b_const(g, 0));
 }
 
-#define ROW_LEAF(rule) NULL
-#define ROW_MAP(rule) NULL
-#define ROW_REDUCE(rule) NULL
-#define ROW_VIEW(rule) NULL
-#define ROW_GATHER(rule) NULL
-#define ROW_GEMM(rule) NULL
-#define ROW_FUSED(rule) NULL
-#define ROW_EXPAND(rule) expand_##rule
-
-static Node *(*const rules[OP_COUNT])(Graph *, Node *) = {
-#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
-#include "ir/ops.def"
-};
-
-/* Loss of a row: log(sum exp(l - max)) + max - l[target], 0 without a target.  Only what was not fused with its product is left. */
-static Node *expand_cross_entropy(Graph *g, Node *n)
+/* Loss of a row: log(sum exp(l - max)) + max - l[target], 0 without a target.  What is fused with its product never comes here. */
+EXPAND(cross_entropy)
 {
     Node *logits = n->inputs[0];
     Node *target = b_reshape(g, n->inputs[1], 2, (int64_t[]){n->inputs[1]->type.dim[0], 1});
@@ -114,7 +101,7 @@ static Node *expand_cross_entropy(Graph *g, Node *n)
 }
 
 /* ((softmax - one hot) dloss, 0 without a target */
-static Node *expand_cross_entropy_grad(Graph *g, Node *n)
+EXPAND(cross_entropy_grad)
 {
     Node *logits = n->inputs[0];
     Node *target = b_reshape(g, n->inputs[1], 2, (int64_t[]){n->inputs[1]->type.dim[0], 1});
@@ -130,7 +117,22 @@ static Node *expand_cross_entropy_grad(Graph *g, Node *n)
     return b_mul(g, b_sub(g, p, hit), scale);
 }
 
-static bool expand_all(Graph *graph, Arena *arena, bool losses)
+#define ROW_LEAF(rule) NULL
+#define ROW_MAP(rule) NULL
+#define ROW_REDUCE(rule) NULL
+#define ROW_VIEW(rule) NULL
+#define ROW_GATHER(rule) NULL
+#define ROW_GEMM(rule) NULL
+#define ROW_FUSED(rule) NULL
+#define ROW_EXPAND(rule) expand_##rule
+
+static Node *(*const rules[OP_COUNT])(Graph *, Node *) = {
+#define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
+#include "ir/ops.def"
+};
+
+/* own_rules: also those ops that have a gradient rule. */
+static bool expand_all(Graph *graph, Arena *arena, bool own_rules)
 {
     int count = graph->node_count;
     Node **map = ARENA_ARRAY(arena, Node *, count + 1);
@@ -140,12 +142,8 @@ static bool expand_all(Graph *graph, Arena *arena, bool losses)
             if (node->inputs[k]->id < count && map[node->inputs[k]->id])
                 node->inputs[k] = map[node->inputs[k]->id];
         graph_stamp(graph, node);
-        if (rules[node->op])
+        if (rules[node->op] && (own_rules || !grad_rules[node->op]))
             map[i] = rules[node->op](graph, node);
-        else if (losses && node->op == OP_CROSS_ENTROPY)
-            map[i] = expand_cross_entropy(graph, node);
-        else if (losses && node->op == OP_CROSS_ENTROPY_GRAD)
-            map[i] = expand_cross_entropy_grad(graph, node);
     }
     graph_replace_all(graph, map, count);
     graph_compact(graph);
@@ -157,7 +155,7 @@ bool pass_expand(Graph *graph, PassContext *context)
     return expand_all(graph, context->scratch, false);
 }
 
-bool pass_expand_loss(Graph *graph, PassContext *context)
+bool pass_expand_rest(Graph *graph, PassContext *context)
 {
     return expand_all(graph, context->scratch, true);
 }

@@ -168,6 +168,13 @@ GRAD(rope)
     dx[0] = graph_add(g, OP_ROPE, &attrs, 3, (Node *[]){DY, B, n->inputs[2]});
 }
 
+/* y = softmax a where p         da = y (dy - sum of dy y) */
+GRAD(softmax)
+{
+    Node *weighted = b_mul(g, DY, n);
+    dx[0] = b_sub(g, weighted, b_mul(g, n, b_sum(g, weighted, -1)));
+}
+
 /* o = P v, P = softmax(s q k'): dv = P' do, dP = do v', dS = P (dP - rowsum(do o)), dq = s dS k, dk = s dS' q */
 GRAD(attention)
 {

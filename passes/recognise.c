@@ -3,6 +3,8 @@
  * softmax(s q k', where = mask) v, in any spelling of the scale and of the mask, becomes one node on two-dimensional operands; heads
  * that repeat_heads shares become kv_heads.  cross_entropy(x W, targets) with a frozen W becomes linear_cross_entropy, which
  * never stores the logits. */
+#include <math.h>
+
 #include "ir/build.h"
 #include "passes/passes.h"
 
@@ -46,8 +48,11 @@ static bool match_window(const Node *mask, Match *m)
     bool distance = a->op == OP_SUB && a->inputs[0]->op == OP_ROW && a->inputs[1]->op == OP_COL && const_value(b, &w);
     if (!before && !distance)
         return false;
-    if (m->window == 0 || w < (double)m->window)
-        m->window = (int64_t)w;
+    if (w <= 0 || w > INT32_MAX)
+        return false; /* a row would not see itself */
+    int64_t window = (int64_t)ceil(w);
+    if (m->window == 0 || window < m->window)
+        m->window = window;
     return true;
 }
 

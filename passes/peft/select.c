@@ -144,6 +144,18 @@ static void report_misses(const Graph *graph, const PeftSpec *spec, const int *h
     }
 }
 
+static void check_layers(const Graph *graph, const PeftSpec *spec, Diag *diag)
+{
+    int64_t layers = 0;
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->params[i]->layer >= layers)
+            layers = graph->params[i]->layer + 1;
+    for (int i = 0; i < spec->layer_count; i++)
+        if (spec->layers[i] < 0 || spec->layers[i] >= layers)
+            diag_error(diag, nowhere, "%s: there is no layer %lld: model '%s' has %lld, counted from 0", spec->origin,
+                       (long long)spec->layers[i], graph->name, (long long)layers);
+}
+
 static bool is_site(const Node *node)
 {
     if (node->op == OP_GATHER)
@@ -183,6 +195,7 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
     int capacity = 0, errors = diag->errors;
     int *hits = ARENA_ARRAY(graph->arena, int, spec->target_count + 1);
     *count = 0;
+    check_layers(graph, spec, diag);
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         if (!is_site(node))

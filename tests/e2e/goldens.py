@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""One small model against reference numbers made by PyTorch and PEFT in double precision (tests/data/goldens).
+
+    goldens.py LORACC MODEL        MODEL: a folder of tests/data/goldens
+
+Checks logits, greedy text, packing, storage variants, and for every adapter: gradients, ten optimizer steps, merged weights and logits,
+logits with the adapter kept beside."""
+import json
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+from common import GOLDENS, ROOT, Checks, case, error, integers, load, save
+
+LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-5
+
+
+class Model:
+    def __init__(self, loracc, name, scratch):
+        self.loracc, self.folder, self.scratch, self.checks = loracc, GOLDENS / name, scratch, Checks()
+        self.ldl = ROOT / "examples" / f"{json.loads((self.folder / 'config.json').read_text())['model_type']}.ldl"
+        self.inputs, self.expected = load(self.folder / "inputs.safetensors"), load(self.folder / "expected.safetensors")
+        longest = max(v.shape[1] for k, v in self.inputs.items() if k.endswith("input_ids"))
+        self.size = ("--batch", 4, "--length", longest + 32)
+
+    def compile(self, program, *options, weights=None):
+        return self.checks.run(self.loracc, self.ldl, "--weights", weights or self.folder, *self.size, *options, "-o",
+                               self.scratch / program) is not None
+
+    def logits(self, program, inputs):
+        save(self.scratch / "in", integers(inputs))
+        if self.checks.run(self.scratch / program, "--logits", self.scratch / "in", self.scratch / "out") is None:
+            return np.zeros(0)
+        return load(self.scratch / "out")["logits"]
+
+    def compare_logits(self, what, program, inputs, reference, limit=LOGITS):
+        mask = inputs["attention_mask"].astype(bool) if "attention_mask" in inputs else None
+        self.checks.within(error(self.logits(program, inputs), reference, mask), limit, what)
+
+    def base(self):
+        if not self.compile("base"):
+            return
+        for name in "plain", "padded", "single":
+            self.compare_logits(f"{name} logits", "base", case(self.inputs, name), self.expected[f"{name}.logits"])
+        if "greedy.prompt" in self.inputs:
+            prompt = " ".join(map(str, self.inputs["greedy.prompt"][0]))
+            out = self.checks.run(self.scratch / "base", "--ids", prompt, "--max-tokens", 24, "--temperature", 0) or ""
+            self.checks.that(out.split() == [str(i) for i in self.expected["greedy.tokens"][0]], "greedy continuation")
+        if "packed.logits" in self.expected:
+            packed = case(self.inputs, "packed")
+            self.compare_logits("packed documents = each alone", "base", packed, self.expected["packed.logits"])
+
+    def variants(self):
+        """The same checkpoint in other forms."""
+        folder = self.folder / "variants"
+        plain = case(self.inputs, "plain")
+        for path in sorted(folder.glob("model.*.safetensors")) + sorted(p for p in folder.glob("sharded") if p.is_dir()):
+            kind = path.name.split(".")[1] if path.is_file() else path.name
+            weights = self.scratch / f"variant-{kind}"
+            weights.mkdir()
+            for file in path.iterdir() if path.is_dir() else [path]:
+                target = weights / ("model.safetensors" if path.is_file() else file.name)
+                target.write_bytes(file.read_bytes())
+            (weights / "config.json").write_bytes((self.folder / "config.json").read_bytes())
+            reference = self.expected["plain.logits"]
+            if kind in ("f16", "bf16"):
+                reference = load(folder / "expected.safetensors")[f"{kind}.plain.logits"]
+            if self.compile("variant", weights=weights):
+                self.compare_logits(f"checkpoint as {kind}", "variant", plain, reference)
+        if (folder / "config.v4.json").exists():
+            weights = self.scratch / "variant-v4"
+            weights.mkdir()
+            (weights / "config.json").write_bytes((folder / "config.v4.json").read_bytes())
+            (weights / "model.safetensors").write_bytes((self.folder / "model.safetensors").read_bytes())
+            if self.compile("variant", weights=weights):
+                self.compare_logits("config of transformers 4", "variant", plain, self.expected["plain.logits"])
+
+    def stores(self):
+        """Narrower storage of the weights: as far off as the rounding of the weights makes it, not more."""
+        for store, limit in ("bf16", 5e-2), ("q8_0", 1e-1):
+            if self.compile("stored", "--store", store):
+                self.compare_logits(f"logits with --store {store}", "stored", case(self.inputs, "plain"),
+                                    self.expected["plain.logits"], limit)
+
+    def adapter(self, folder):
+        name = folder.name
+        expected, given = load(folder / "expected.safetensors"), case(self.inputs, "adapter")
+        settings = folder / "train/train.json"
+        s = json.loads(settings.read_text()) if settings.exists() else {}
+        frozen_a = ("--method", "lora-fa") if s.get("freeze") == "lora_A" else ()
+        if self.compile("train", "--adapter", folder, *frozen_a):
+            self.gradients(name, expected, given, frozen_a)
+            if s.get("optimizer") == "adamw":
+                self.ten_steps(name, folder, s, expected, frozen_a)
+        merged = "merged_logits" in expected
+        if self.compile("program", "--merge" if merged else "--with", folder):
+            self.compare_logits(f"{name}: logits {'merged' if merged else 'with the adapter'}", "program", given,
+                                expected["merged_logits" if merged else "logits"])
+        if merged and self.compile("program", "--with", folder):
+            self.compare_logits(f"{name}: logits with the adapter", "program", given, expected["logits"])
+
+    def compared(self, expected, frozen_a):
+        """Gradients that mean something: the exact one of a key's bias is zero, ours is rounding."""
+        gradients = {k: g for k, g in case(expected, "grad").items() if not (frozen_a and "lora_A" in k)}
+        largest = max((np.abs(g).max() for g in gradients.values()), default=1)
+        return {k: g for k, g in gradients.items() if np.abs(g).max() > 1e-6 * largest}
+
+    def gradients(self, name, expected, given, frozen_a):
+        save(self.scratch / "batch", integers(given))
+        if self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batch", "--gradients", self.scratch / "g") is None:
+            return
+        ours, reference = load(self.scratch / "g"), self.compared(expected, frozen_a)
+        worst = max((error(ours.get(k, np.zeros(0)), g) for k, g in reference.items()), default=0)
+        self.checks.within(worst, GRADIENTS, f"{name}: {len(reference)} gradients")
+        self.checks.within(abs(float(ours["loss"]) - float(expected["loss"])), LOSS * 10, f"{name}: loss")
+
+    def ten_steps(self, name, folder, s, expected, frozen_a):
+        save(self.scratch / "batches", integers(load(self.folder / "train_batches.safetensors")))
+        out = self.scratch / f"out-{name}"
+        ratio = ("--lr-ratio", s["lr_ratio"]) if s.get("lr_ratio") else ()
+        if self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batches", "--steps", s["steps"], "--lr", s["lr"],
+                           "--schedule", "linear", "--warmup", s["warmup_steps"], "--weight-decay", s["weight_decay"], "--clip",
+                           s["clip"], "--out", out, "--metrics", self.scratch / "m", *ratio) is None:
+            return
+        ours, after = load(out / "adapter_model.safetensors"), load(folder / "train/adapter_model.safetensors")
+        worst = 0
+        for key in self.compared(expected, frozen_a):
+            mine, reference = ours[key].copy(), after[key].copy()
+            if key.endswith(("c_attn.bias", "c_attn.base_layer.bias")):  # the middle third is the key's
+                third = len(mine) // 3
+                mine[third:2 * third] = reference[third:2 * third]
+            worst = max(worst, error(mine, reference))
+        self.checks.within(worst, TRAINED, f"{name}: adapter after ten steps")
+        losses = [json.loads(line)["loss"] for line in (self.scratch / "m").read_text().splitlines()]
+        self.checks.within(max(abs(a - b) for a, b in zip(losses, s["losses"])), 1e-4, f"{name}: losses")
+        self.checks.that(set(ours) == set(after), f"{name}: tensor names")
+
+    def accumulation(self):
+        """Batches that are accumulated give the gradient of the one large batch, weighted by their targets."""
+        folder = self.folder / "accumulation"
+        if not folder.exists():
+            return
+        s = json.loads((folder / "accumulation.json").read_text())
+        inputs, expected = load(folder / "inputs.safetensors"), load(folder / "expected.safetensors")
+        inputs = integers({k.split(".")[-1]: v for k, v in inputs.items()})
+        if not self.compile("train", "--adapter", self.folder / "adapters" / s["adapter"]):
+            return
+        reference = {k.removeprefix("grad."): v for k, v in expected.items() if "lora" in k}
+        micro = {k: np.stack([v[part] for part in s["microbatches"]]) for k, v in inputs.items() if v.ndim == 2}
+        for what, batch, options in ("large batch", inputs, ()), ("accumulated", micro, ("--accumulate", 2)):
+            save(self.scratch / "batch", {k: v for k, v in batch.items() if v.ndim >= 2})
+            if self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batch", *options, "--gradients",
+                               self.scratch / "g") is not None:
+                ours = load(self.scratch / "g")
+                worst = max(error(ours[k], g) for k, g in reference.items() if k in ours)
+                self.checks.within(worst, GRADIENTS, f"accumulation: {what}")
+                self.checks.within(abs(float(ours["loss"]) - s["loss"]), 1e-4, f"accumulation: loss of the {what}")
+
+
+def main():
+    loracc, name = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
+    with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
+        model = Model(loracc, name, pathlib.Path(scratch))
+        model.base()
+        model.variants()
+        model.stores()
+        model.accumulation()
+        for folder in sorted((GOLDENS / name / "adapters").iterdir()):
+            if (folder / "expected.safetensors").exists():
+                model.adapter(folder)
+        model.checks.finish()
+
+
+if __name__ == "__main__":
+    main()
