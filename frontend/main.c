@@ -222,15 +222,21 @@ static bool read_model(Driver *d)
     return d->graph != NULL;
 }
 
-/* A merge changes numbers, not the graph: the method runs on a copy that says which. */
-static bool find_merges(Driver *d)
+/* An adapter is tried on a copy: does it fit, all of it, and what does it change?  (A merge changes numbers, not the graph.) */
+static bool try_adapter(Driver *d)
 {
-    Graph *copy = graph_clone(d->graph, d->arena);
-    if (!peft(copy, &d->spec, &d->result, &d->diag))
-        return false;
-    if (!d->result.cannot_merge)
+    if (!adapter_option(d))
         return true;
-    diag_error(&d->diag, nowhere, "'%s' cannot be merged: %s; use --with", option(d, OPTION_MERGE), d->result.cannot_merge);
+    PeftResult tried = {0};
+    Graph *copy = graph_clone(d->graph, d->arena);
+    if ((!option(d, OPTION_ANY_BASE) && !main_check_base(&d->files, &d->diag)) || !peft(copy, &d->spec, &tried, &d->diag) ||
+        !main_check_all_used(&d->files, copy, &tried, &d->diag))
+        return false;
+    if (d->merging)
+        d->result = tried;
+    if (!d->merging || !tried.cannot_merge)
+        return true;
+    diag_error(&d->diag, nowhere, "'%s' cannot be merged: %s; use --with", option(d, OPTION_MERGE), tried.cannot_merge);
     return false;
 }
 
@@ -349,7 +355,7 @@ static bool compile(Driver *d)
         return false;
     if (d->what == WHAT_LDL)
         return true;
-    if (!read_capacities(d) || (d->merging && !find_merges(d)))
+    if (!read_capacities(d) || !try_adapter(d))
         return false;
     int64_t words = vocabulary(d->graph);
     if (!run_passes(d, &stopped) || stopped)

@@ -19,6 +19,10 @@ typedef struct ModelFiles {
 
 bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, Arena *arena, Diag *diag);
 bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag);
+/* The adapter was trained on this checkpoint, if it says on which. */
+bool main_check_base(const ModelFiles *files, Diag *diag);
+/* Every tensor of the adapter has its place in `graph` (after the peft pass) or in the merge. */
+bool main_check_all_used(const ModelFiles *files, const Graph *graph, const PeftResult *result, Diag *diag);
 void main_close(ModelFiles *files);
 
 /* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": {...}}. */

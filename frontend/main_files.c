@@ -133,6 +133,43 @@ bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Aren
     return true;
 }
 
+bool main_check_base(const ModelFiles *files, Diag *diag)
+{
+    LrtError error = {LRT_OK, ""};
+    if (!files->checkpoint || lrt_adapter_check_base(files->adapter, files->adapter_path, files->checkpoint, &error))
+        return true;
+    diag_error(diag, nowhere, "%s", error.text);
+    return false;
+}
+
+static bool has_place(const char *name, const Graph *graph, const PeftResult *result)
+{
+    static const char copy[] = ".base_layer.weight"; /* PEFT puts the frozen table beside an embedding's adapter */
+    size_t length = strlen(name);
+    if (length >= sizeof copy && !strcmp(name + length - sizeof copy + 1, copy))
+        return true;
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->params[i]->adapter && graph->params[i]->tensor && !strcmp(graph->params[i]->tensor, name))
+            return true;
+    for (int i = 0; i < result->merge_count; i++)
+        if ((result->merges[i].a && !strcmp(result->merges[i].a, name)) || !strcmp(result->merges[i].b, name))
+            return true;
+    return false;
+}
+
+bool main_check_all_used(const ModelFiles *files, const Graph *graph, const PeftResult *result, Diag *diag)
+{
+    for (int i = 0; i < lrt_safetensors_count(files->adapter); i++) {
+        const char *name = lrt_safetensors_tensor(files->adapter, i)->name;
+        if (has_place(name, graph, result))
+            continue;
+        diag_error(diag, nowhere, "%s: tensor '%s' has no place in model '%s' as the adapter's config describes it", files->adapter_path,
+                   name, graph->name);
+        return false;
+    }
+    return true;
+}
+
 void main_close(ModelFiles *files)
 {
     lrt_checkpoint_close(files->checkpoint);
@@ -146,6 +183,11 @@ const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const P
 {
     json_t *all = json_object();
     bool training = adapted && !spec->infer;
+    if (training && files->checkpoint) {
+        char hash[LRT_HASH_TEXT];
+        lrt_hash_text(lrt_checkpoint_hash(files->checkpoint), hash);
+        json_object_set_new(all, "base_hash", json_string(hash));
+    }
     if (training && files->weights_path)
         json_object_set_new(all, "weights", json_string(files->weights_path));
     if (training && files->adapter_path)

@@ -1,111 +1,12 @@
-/* main_image.c - the weights that an inference program carries, with an adapter folded in where one is merged; loracc verify. */
-#define _GNU_SOURCE
-#define XXH_INLINE_ALL
-#include <elf.h>
-#include <math.h>
-#include <stdio.h>
+/* main_image.c - the weights that an inference program carries, with an adapter folded in where one is merged. */
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
-#include "frontend/main.h"
+#include "frontend/main_merge.h"
 #include "runtime/image.h"
-#include "runtime/pack.h"
-#include "runtime/run.h"
 #include "runtime/tokenizer.h"
-#include "runtime/weights.h"
 
 static const Loc nowhere = {0};
-
-/* --- folding ---------------------------------------------------------------------------------------------------------------- */
-
-/* An adapter's tensor as f32. */
-typedef struct Factor {
-    float *data;
-    int64_t rows, columns;
-} Factor;
-
-typedef struct Fold {
-    const PeftMerge *merge;
-    Factor a, b; /* a replaced tensor: b only */
-} Fold;
-
-typedef struct Merger {
-    Fold *folds;
-    int count;
-} Merger;
-
-static bool read_factor(const LrtSafetensors *adapter, const char *name, Factor *factor, LrtError *error)
-{
-    const LrtTensor *tensor = lrt_safetensors_find(adapter, name);
-    if (!tensor)
-        return lrt_fail(error, LRT_INVALID, "the adapter has no tensor '%s'", name);
-    factor->rows = tensor->rank > 1 ? tensor->shape[0] : 1;
-    factor->columns = tensor->rank ? tensor->shape[tensor->rank - 1] : 1;
-    factor->data = malloc(sizeof(float) * (size_t)(lrt_tensor_elements(tensor) + 1));
-    return factor->data ? lrt_tensor_read_rows(tensor, 0, factor->rows, factor->data, error)
-                        : lrt_fail(error, LRT_FAILED, "out of memory");
-}
-
-/* Row `row` of the base tensor += s B A, summed in double in a fixed order, rounded once. */
-static void fold_row(const Fold *fold, int64_t row, int64_t width, float *values)
-{
-    const PeftMerge *m = fold->merge;
-    const Factor *a = &fold->a, *b = &fold->b;
-    int64_t rank = a->rows;
-    if (!m->transposed && (row < m->out_start || row >= m->out_stop))
-        return;
-    int64_t first = m->transposed ? m->out_start : 0, last = m->transposed ? m->out_stop : width;
-    for (int64_t c = first; c < last; c++) {
-        int64_t out = (m->transposed ? c : row) - m->out_start + m->b_start, in = m->transposed ? row : c;
-        double sum = 0;
-        for (int64_t r = 0; r < rank; r++)
-            sum += (double)b->data[out * rank + r] * (double)a->data[r * a->columns + in];
-        values[c] = (float)((double)values[c] + m->scale * sum);
-    }
-}
-
-static bool edit_rows(void *user, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows, LrtError *error)
-{
-    const Merger *merger = user;
-    int64_t width = tensor->rank > 1 ? tensor->shape[1] : tensor->shape[0];
-    (void)error;
-    for (int i = 0; i < merger->count; i++) {
-        const Fold *fold = &merger->folds[i];
-        if (strcmp(fold->merge->tensor, name) != 0)
-            continue;
-        if (fold->merge->a)
-            for (int64_t r = 0; r < count; r++)
-                fold_row(fold, first + r, width, rows + r * width);
-        else
-            memcpy(rows, fold->b.data + first * width, sizeof *rows * (size_t)(count * width));
-    }
-    return true;
-}
-
-static bool open_merger(Merger *merger, const ModelFiles *files, const PeftResult *merge, Arena *arena, LrtError *error)
-{
-    merger->count = merge ? merge->merge_count : 0;
-    merger->folds = ARENA_ARRAY(arena, Fold, merger->count + 1);
-    for (int i = 0; i < merger->count; i++) {
-        Fold *fold = &merger->folds[i];
-        fold->merge = &merge->merges[i];
-        if ((fold->merge->a && !read_factor(files->adapter, fold->merge->a, &fold->a, error)) ||
-            !read_factor(files->adapter, fold->merge->b, &fold->b, error))
-            return false;
-    }
-    return true;
-}
-
-static void close_merger(Merger *merger)
-{
-    for (int i = 0; i < merger->count; i++) {
-        free(merger->folds[i].a.data);
-        free(merger->folds[i].b.data);
-    }
-}
-
-/* --- the image ------------------------------------------------------------------------------------------------------------------ */
 
 /* The schedule's parameters in the form that the loader knows. */
 static LrtProgram *program_of(const Schedule *s, Arena *arena)
@@ -134,8 +35,23 @@ static LrtProgram *program_of(const Schedule *s, Arena *arena)
     return program;
 }
 
-/* end_tokens: what ends an answer when there is no tokenizer. */
-static const char *image_settings(const ModelFiles *files, Arena *arena)
+/* Bytes of the checkpoint that one token reads: what a program that computes on the file as it is would read. */
+static int64_t file_bytes_per_token(const ModelFiles *files, const Schedule *s)
+{
+    double bytes = 0;
+    for (int i = 0; files->checkpoint && i < s->graph->param_count; i++) {
+        const Param *param = s->graph->params[i];
+        const LrtTensor *tensor = lrt_find_weight(files->checkpoint, param->tensor);
+        if (!s->stored[i].streamed || !tensor)
+            continue;
+        double share = (double)(s->stored[i].rows * s->stored[i].columns) / (double)lrt_tensor_elements(tensor);
+        bytes += (double)tensor->bytes * share;
+    }
+    return (int64_t)bytes;
+}
+
+/* end_tokens: what ends an answer when there is no tokenizer; report: of a merge. */
+static const char *image_settings(const ModelFiles *files, const Schedule *schedule, json_t *report, Arena *arena)
 {
     json_t *all = json_object(), *ends = json_array();
     const json_t *config = files->checkpoint ? lrt_checkpoint_config(files->checkpoint) : files->config;
@@ -149,9 +65,15 @@ static const char *image_settings(const ModelFiles *files, Arena *arena)
         json_object_set_new(all, "weights", json_string(files->weights_path));
     if (files->adapter_path)
         json_object_set_new(all, "adapter", json_string(files->adapter_path));
-    if (files->checkpoint)
-        json_object_set_new(all, "base_hash",
-                            json_string(arena_format(arena, "%016llx", (unsigned long long)lrt_checkpoint_hash(files->checkpoint))));
+    if (files->checkpoint) {
+        char hash[LRT_HASH_TEXT];
+        lrt_hash_text(lrt_checkpoint_hash(files->checkpoint), hash);
+        json_object_set_new(all, "base_hash", json_string(hash));
+    }
+    if (report)
+        json_object_set_new(all, "merge", report);
+    json_object_set_new(all, "bytes_per_token", json_integer(schedule->bytes_per_token));
+    json_object_set_new(all, "file_bytes_per_token", json_integer(file_bytes_per_token(files, schedule)));
     char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
     const char *copy = arena_strdup(arena, text ? text : "{}");
     free(text);
@@ -159,29 +81,32 @@ static const char *image_settings(const ModelFiles *files, Arena *arena)
     return copy;
 }
 
-static bool add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, LrtPool *pool,
+static void *pack_tokenizer(const ModelFiles *files, size_t *bytes, LrtError *error)
+{
+    const char *path = files->checkpoint ? lrt_checkpoint_tokenizer_path(files->checkpoint) : NULL;
+    LrtTokenizer *tokenizer = path ? lrt_tokenizer_open(path, error) : NULL;
+    void *packed = tokenizer ? lrt_tokenizer_pack(tokenizer, bytes, error) : NULL;
+    lrt_tokenizer_close(tokenizer);
+    return packed;
+}
+
+static bool add_image(const ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, LrtPool *pool,
                       Arena *arena, LrtError *error)
 {
-    Merger merger = {0};
     LrtProgram *table = program_of(schedule, arena);
-    size_t tokenizer_bytes = 0;
-    void *packed = NULL;
     char *weights = lrt_pages(table->weights_bytes, "the weights", error);
-    bool ok = weights && open_merger(&merger, files, merge, arena, error);
+    Merger *merger = weights && merge ? merger_open(files, merge, arena, error) : NULL;
     LrtSources sources = {.checkpoint = files->checkpoint, .adapter = files->adapter, .adapter_path = files->adapter_path,
-                          .edit = merge ? edit_rows : NULL, .user = &merger};
-    const char *settings = ok ? image_settings(files, arena) : NULL;
-    ok = ok && lrt_load_params(table, &sources, weights, NULL, pool, error);
-    const char *path = files->checkpoint ? lrt_checkpoint_tokenizer_path(files->checkpoint) : NULL;
-    if (ok && path) {
-        LrtTokenizer *tokenizer = lrt_tokenizer_open(path, error);
-        packed = tokenizer ? lrt_tokenizer_pack(tokenizer, &tokenizer_bytes, error) : NULL;
-        ok = packed != NULL;
-        lrt_tokenizer_close(tokenizer);
-    }
-    ok = ok && lrt_image_append(program, weights, table->weights_bytes, packed, tokenizer_bytes, settings, error);
-    free(packed);
-    close_merger(&merger);
+                          .edit = merge ? merger_edit : NULL, .user = merger};
+    bool ok = weights && (merger || !merge) && lrt_load_params(table, &sources, weights, NULL, pool, error);
+    json_t *report = ok && merge ? merger_report(merger, table, weights, pool, error) : NULL;
+    size_t tokenizer_bytes = 0;
+    void *tokenizer = ok ? pack_tokenizer(files, &tokenizer_bytes, error) : NULL;
+    const char *settings = image_settings(files, schedule, report, arena);
+    ok = ok && error->status == LRT_OK &&
+         lrt_image_append(program, weights, table->weights_bytes, tokenizer, tokenizer_bytes, settings, error);
+    free(tokenizer);
+    merger_close(merger);
     lrt_free_pages(weights, table->weights_bytes);
     return ok;
 }
@@ -196,90 +121,4 @@ bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResul
         diag_error(diag, nowhere, "%s", error.text);
     lrt_pool_free(pool);
     return ok;
-}
-
-/* --- verify ------------------------------------------------------------------------------------------------------------------------ */
-
-typedef struct Section {
-    const uint8_t *data;
-    size_t size;
-} Section;
-
-/* A section of the program's ELF image; size 0: none. */
-static Section find_section(const LrtImage *image, const char *name)
-{
-    const uint8_t *base = image->map.data;
-    size_t size = (size_t)image->trailer.elf_bytes;
-    const Elf64_Ehdr *header = (const Elf64_Ehdr *)base;
-    Section none = {NULL, 0};
-    if (size < sizeof *header || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_shoff > size ||
-        (size - header->e_shoff) / sizeof(Elf64_Shdr) < header->e_shnum || header->e_shstrndx >= header->e_shnum)
-        return none;
-    const Elf64_Shdr *sections = (const Elf64_Shdr *)(base + header->e_shoff);
-    const Elf64_Shdr *names = &sections[header->e_shstrndx];
-    if (names->sh_offset > size || names->sh_size > size - names->sh_offset)
-        return none;
-    for (int i = 0; i < header->e_shnum; i++) {
-        const Elf64_Shdr *s = &sections[i];
-        if (s->sh_name >= names->sh_size || s->sh_type == SHT_NOBITS || s->sh_offset > size || s->sh_size > size - s->sh_offset)
-            continue;
-        if (!strncmp((const char *)base + names->sh_offset + s->sh_name, name, names->sh_size - s->sh_name))
-            return (Section){base + s->sh_offset, (size_t)s->sh_size};
-    }
-    return none;
-}
-
-static bool compare_section(const LrtImage *a, const LrtImage *b, const char *name)
-{
-    Section x = find_section(a, name), y = find_section(b, name);
-    bool same = x.size && x.size == y.size && !memcmp(x.data, y.data, x.size);
-    printf("%-14s %016llx %016llx %10zu bytes  %s\n", name, (unsigned long long)XXH3_64bits(x.data, x.size),
-           (unsigned long long)XXH3_64bits(y.data, y.size), x.size, same ? "identical" : "DIFFERENT");
-    return same;
-}
-
-/* Largest and RMS difference of the weight images as f32 (programs stored in f32). */
-static void compare_weights(const LrtImage *a, const LrtImage *b)
-{
-    int64_t count = a->trailer.weights_bytes / 4, changed = 0;
-    const float *x = (const float *)a->weights, *y = (const float *)b->weights;
-    double largest = 0, squares = 0;
-    for (int64_t i = 0; i < count; i++) {
-        double d = (double)y[i] - (double)x[i];
-        changed += d < 0 || d > 0;
-        largest = fabs(d) > largest ? fabs(d) : largest;
-        squares += d * d;
-    }
-    printf("weights        %lld of %lld numbers differ, largest update %.4g, RMS of the changed %.4g\n", (long long)changed,
-           (long long)count, largest, changed ? sqrt(squares / (double)changed) : 0);
-}
-
-int main_verify(int argc, char **argv, Arena *arena, Diag *diag)
-{
-    LrtError error = {LRT_OK, ""};
-    LrtImage base = {0}, merged = {0};
-    (void)arena;
-    if (argc != 3) {
-        diag_error(diag, nowhere, "usage: loracc verify BASE MERGED");
-        return 2;
-    }
-    bool ok = lrt_image_open(&base, argv[1], &error) && lrt_image_open(&merged, argv[2], &error);
-    if (!ok) {
-        diag_error(diag, nowhere, "%s", error.text);
-        lrt_image_close(&base);
-        return 2;
-    }
-    static const char *const sections[] = {".text", ".rodata", ".data.rel.ro", ".data"};
-    bool same = true;
-    for (size_t i = 0; i < sizeof sections / sizeof *sections; i++)
-        same = compare_section(&base, &merged, sections[i]) && same;
-    bool bytes = base.trailer.weights_bytes == merged.trailer.weights_bytes;
-    printf("%-14s %lld and %lld bytes  %s\n", "weights", (long long)base.trailer.weights_bytes,
-           (long long)merged.trailer.weights_bytes, bytes ? "same size: the same bytes read per token" : "DIFFERENT");
-    if (bytes)
-        compare_weights(&base, &merged);
-    puts(same && bytes ? "the merged program costs what the base program costs" : "the programs are not the same code");
-    lrt_image_close(&base);
-    lrt_image_close(&merged);
-    return same && bytes ? 0 : 1;
 }

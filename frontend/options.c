@@ -70,21 +70,21 @@ static bool parse_option(Options *options, const char *argument, const char *nex
 
 bool options_parse(Options *options, int argc, char **argv, Diag *diag)
 {
-    bool ok = true;
     memset(options, 0, sizeof *options);
     for (int i = 1; i < argc; i++) {
         bool used = false;
         if (argv[i][0] == '-' && argv[i][1]) {
-            ok = parse_option(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &used, diag) && ok;
+            if (!parse_option(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &used, diag))
+                return false;
             i += used;
         } else if (options->input) {
             diag_error(diag, nowhere, "one model at a time: '%s' and '%s'", options->input, argv[i]);
-            ok = false;
+            return false;
         } else {
             options->input = argv[i];
         }
     }
-    return ok;
+    return true;
 }
 
 static void help_line(FILE *out, OptionId id)

@@ -51,7 +51,8 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
     bool ok = path && config && lrt_make_directory(directory, error), fresh = ok && !lrt_file_exists(config);
     if (ok && (ok = lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors,
                                         &count, error))) {
-        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, NULL, error);
+        const char *metadata[] = {"loracc_base", run->base, NULL};
+        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, *run->base ? metadata : NULL, error);
         lrt_free_tensors(tensors, count);
     }
     if (!ok && fresh)
@@ -67,4 +68,14 @@ LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error)
     LrtSafetensors *file = path ? lrt_safetensors_open(path, error) : NULL;
     free(path);
     return file;
+}
+
+bool lrt_adapter_check_base(const LrtSafetensors *adapter, const char *directory, const LrtCheckpoint *base, LrtError *error)
+{
+    const char *trained_on = lrt_safetensors_metadata(adapter, "loracc_base");
+    char hash[LRT_HASH_TEXT];
+    lrt_hash_text(lrt_checkpoint_hash(base), hash);
+    return !trained_on || !strcmp(trained_on, hash) ||
+           lrt_fail(error, LRT_INVALID, "%s: trained on another base (%s) than '%s' (%s); give that one, or --any-base to use it all the same",
+                    directory, trained_on, lrt_checkpoint_path(base), hash);
 }

@@ -115,6 +115,6 @@ bool lrt_args_real(const LrtArgs *args, int option, double fallback, double low,
     *value = strtod(text, &end);
     if (*text && !*end && *value >= low && *value <= high)
         return true;
-    return lrt_fail(error, LRT_INVALID, "--%s: expected a number from %g to %g, got '%s'", args->options[option].name, low, high,
+    return lrt_fail(error, LRT_INVALID, "--%s: expected a number from %.7g to %.7g, got '%s'", args->options[option].name, low, high,
                     text);
 }

@@ -47,8 +47,13 @@ const LrtTensor *lrt_checkpoint_tensor(const LrtCheckpoint *checkpoint, int inde
 const LrtTensor *lrt_checkpoint_find(const LrtCheckpoint *checkpoint, const char *name);
 /* File of the tokenizer: DIR/tokenizer.json or the GGUF itself; NULL when there is none.  Borrowed. */
 const char *lrt_checkpoint_tokenizer_path(const LrtCheckpoint *checkpoint);
-/* 64-bit xxHash (XXH3) of names, types, shapes and bytes of all tensors: the identity of a base model. */
+/* The identity of a base model: 64-bit xxHash (XXH3) of names, types, shapes and bytes of all tensors; of tensors over 64 KiB
+ * 16 pieces of 4 KiB, so that a large file is not read twice. */
 uint64_t lrt_checkpoint_hash(const LrtCheckpoint *checkpoint);
+
+/* 16 hexadecimal digits. */
+enum { LRT_HASH_TEXT = 17 };
+void lrt_hash_text(uint64_t hash, char text[LRT_HASH_TEXT]);
 
 /* Rows [first, first + count) along the slowest axis as f32, in Hugging Face order; a rank-1 tensor is one row.
  * `out` holds count * (elements of a row) floats.  Integer types are converted. */

@@ -7,8 +7,9 @@
 
 typedef enum LrtStatus {
     LRT_OK = 0,
-    LRT_FAILED = 1,  /* the run failed: disk full, out of memory, interrupted */
+    LRT_FAILED = 1,  /* the run failed: disk full, out of memory */
     LRT_INVALID = 2, /* the call or an input is wrong */
+    LRT_INTERRUPTED = 130, /* by a signal: what shells give for Ctrl-C */
 } LrtStatus;
 
 typedef struct LrtError {

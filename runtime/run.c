@@ -17,7 +17,7 @@ char *lrt_pages(int64_t bytes, const char *what, LrtError *error)
         bytes = 1;
     void *pages = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED) {
-        lrt_report(error, LRT_FAILED, "cannot allocate %lld MiB for %s", (long long)(bytes >> 20), what);
+        lrt_report(error, LRT_FAILED, "out of memory: cannot allocate %lld MiB for %s", (long long)(bytes >> 20), what);
         return NULL;
     }
     madvise(pages, (size_t)bytes, MADV_HUGEPAGE);

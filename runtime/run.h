@@ -14,6 +14,7 @@ typedef struct LrtRun {
     LrtPool *pool;
     int tier;
     json_t *settings;        /* program->settings */
+    char base[LRT_HASH_TEXT]; /* identity of the checkpoint that is trained; "": not known */
     char *weights;           /* frozen image; mapped by whoever made the run, or owned */
     bool owns_weights;
     /* Arrays of the context, at capacity. */

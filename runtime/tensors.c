@@ -101,7 +101,8 @@ static bool add_piece(void *user, const LrtPiece *piece, LrtError *error)
 
 bool lrt_batches_load(const LrtBatches *b, int64_t step, LrtRun *run, LrtError *error)
 {
-    Loader loader = {run, (uint64_t)(step * b->rows) << 20};
+    /* Numbered through the batch, so that they do not depend on how documents were put into rows. */
+    Loader loader = {run, (uint64_t)step << 32};
     lrt_batch_clear(run);
     for (int64_t row = 0; row < b->rows; row++)
         if (!lrt_batches_pieces(b, step, row, add_piece, &loader, error))

@@ -25,7 +25,6 @@ static void on_signal(int number)
     interrupted = 1;
 }
 
-
 static double now(void)
 {
     struct timespec t;
@@ -40,6 +39,7 @@ static bool read_numbers(Train *t)
     const LrtArgs *a = &t->args;
     const LrtProgram *p = t->run.program;
     LrtOptimizer *o = &t->optimizer;
+    const double below_one = 1 - 1e-7;
     int64_t seed, most = p->max_tokens / p->max_length;
     bool ok = lrt_args_integer(a, STEPS, 0, 1, INT64_MAX / 2, &t->steps, t->error) &&
               lrt_args_integer(a, EPOCHS, 1, 1, 1000000, &t->epochs, t->error) &&
@@ -52,10 +52,12 @@ static bool read_numbers(Train *t)
               lrt_args_integer(a, SEED, 0, 0, INT64_MAX, &seed, t->error) &&
               lrt_args_real(a, LR, 2e-4, 0, 1e3, &o->lr, t->error) && lrt_args_real(a, LR_RATIO, 1, 0, 1e6, &o->lr_ratio, t->error) &&
               lrt_args_real(a, WEIGHT_DECAY, 0.01, 0, 1e3, &o->weight_decay, t->error) &&
-              lrt_args_real(a, CLIP, 1, 0, 1e9, &o->clip, t->error) && lrt_args_real(a, BETA1, 0.9, 0, 1, &o->beta1, t->error) &&
-              lrt_args_real(a, BETA2, 0.999, 0, 1, &o->beta2, t->error) &&
+              lrt_args_real(a, CLIP, 1, 0, 1e9, &o->clip, t->error) && lrt_args_real(a, BETA1, 0.9, 0, below_one, &o->beta1, t->error) &&
+              lrt_args_real(a, BETA2, 0.999, 0, below_one, &o->beta2, t->error) &&
               lrt_args_real(a, EPSILON, 1e-8, 0, 1, &o->epsilon, t->error);
     t->seed = (uint64_t)seed;
+    if (ok && !a->value[OUT] && !a->value[GRADIENTS] && !a->value[CHECK])
+        return lrt_fail(t->error, LRT_INVALID, "give the directory for the adapter with --out DIR");
     return ok;
 }
 
@@ -81,7 +83,10 @@ static bool open_weights(Train *t)
     if (!path)
         return lrt_fail(t->error, LRT_INVALID, "no weights; give the checkpoint with --weights PATH");
     t->checkpoint = lrt_checkpoint_open(path, t->error);
-    return t->checkpoint != NULL;
+    if (!t->checkpoint)
+        return false;
+    lrt_hash_text(lrt_checkpoint_hash(t->checkpoint), t->run.base);
+    return true;
 }
 
 static bool load_params(Train *t)
@@ -94,7 +99,8 @@ static bool load_params(Train *t)
     if (init && !adapter)
         return false;
     sources.adapter = adapter;
-    bool ok = lrt_load_params(t->run.program, &sources, t->run.weights, t->run.context.base[LRT_BASE_PARAMS], t->run.pool,
+    bool same = !adapter || t->args.value[ANY_BASE] || lrt_adapter_check_base(adapter, init, t->checkpoint, t->error);
+    bool ok = same && lrt_load_params(t->run.program, &sources, t->run.weights, t->run.context.base[LRT_BASE_PARAMS], t->run.pool,
                               t->error);
     lrt_safetensors_close(adapter);
     return ok;
@@ -152,7 +158,7 @@ static bool open_data(Train *t)
 static bool open_all(Train *t)
 {
     int64_t bytes = t->run.program->params_bytes;
-    if (!open_weights(t) || !open_data(t) || !load_params(t))
+    if (!open_weights(t) || !load_params(t) || !open_data(t))
         return false;
     t->m = lrt_pages(bytes, "the optimizer", t->error);
     t->v = lrt_pages(bytes, "the optimizer", t->error);
@@ -170,7 +176,7 @@ static int by_number(const void *a, const void *b)
 
 static bool next_documents(Train *t)
 {
-    int64_t size = lrt_dataset_size(t->data), taken[4096], capacity = t->run.program->max_tokens;
+    int64_t size = lrt_dataset_size(t->data), capacity = t->run.program->max_tokens;
     if (t->state.place >= size) {
         t->state.place = 0;
         t->state.epoch++;
@@ -179,9 +185,8 @@ static bool next_documents(Train *t)
         lrt_dataset_shuffle(t->data, t->seed, (uint64_t)t->state.epoch, t->order);
         t->ordered_epoch = t->state.epoch;
     }
-    int64_t most = t->batch < 4096 ? t->batch : 4096;
-    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, most);
-    memcpy(taken, t->order + t->state.place, sizeof *taken * (size_t)count);
+    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, t->batch);
+    int64_t *taken = t->order + t->state.place; /* sorted in place: the same documents at the same places on a resumed run */
     qsort(taken, (size_t)count, sizeof *taken, by_number);
     t->state.place += count;
     lrt_batch_clear(&t->run);
@@ -417,14 +422,12 @@ static bool start(Train *t)
     if (!t->data && t->steps * t->accumulate > t->batches.steps)
         return lrt_fail(t->error, LRT_INVALID, "%s: has only %lld batches, %lld are asked for", t->args.value[TENSORS],
                         (long long)t->batches.steps, (long long)(t->steps * t->accumulate));
-    if (!out)
-        return lrt_fail(t->error, LRT_INVALID, "give the directory for the adapter with --out DIR");
+    if (t->args.value[RESUME] && !lrt_state_load(&t->run, &t->state, t->m, t->v, out, t->error))
+        return false;
     if (!lrt_make_directory(out, t->error))
         return false;
     if (access(out, W_OK) != 0)
         return lrt_fail(t->error, LRT_FAILED, "cannot write to '%s': %s", out, strerror(errno));
-    if (t->args.value[RESUME] && !lrt_state_load(&t->run, &t->state, t->m, t->v, out, t->error))
-        return false;
     if (t->args.value[METRICS] && !(t->metrics = fopen(t->args.value[METRICS], t->args.value[RESUME] ? "a" : "w")))
         return lrt_fail(t->error, LRT_FAILED, "cannot write '%s': %s", t->args.value[METRICS], strerror(errno));
     fprintf(stderr, "%s: %lld steps on %d threads, %s\n", t->run.program->model, (long long)t->steps, lrt_pool_threads(t->run.pool),
@@ -454,7 +457,7 @@ static bool train(Train *t)
     if (!save(t, true))
         return false;
     if (interrupted && t->state.step < t->steps)
-        return lrt_fail(t->error, LRT_FAILED, "interrupted at step %lld; saved, go on with --resume", (long long)t->state.step);
+        return lrt_fail(t->error, LRT_INTERRUPTED, "interrupted at step %lld; saved, go on with --resume", (long long)t->state.step);
     fprintf(stderr, "adapter written to %s\n", t->args.value[OUT]);
     return true;
 }

@@ -72,7 +72,8 @@ class Checks:
 
     def run(self, *argv, fails=None, **options):
         """Runs a program; its standard output.  `fails`: the exit status that is expected instead of 0."""
-        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=600, **options)
+        done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, errors="replace",
+                              timeout=600, **options)
         if done.returncode != (fails or 0):
             self.that(False, " ".join(str(a) for a in argv), f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
             return None
