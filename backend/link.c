@@ -2,6 +2,7 @@
 #include "backend/backend.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -26,15 +27,22 @@ static int run(char *const *argv, bool quiet)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* A compiler built with sanitizers links them into its programs too: their runtime library needs them. */
+#ifndef LORACC_SANITIZER
+#define LORACC_SANITIZER NULL
+#endif
+
 bool backend_link(const char *object, const char *runtime, const char *program, Diag *diag)
 {
     const char *cc = getenv("CC");
     char *compiler = (char *)(cc && *cc ? cc : "cc");
     char *common[] = {(char *)object, (char *)runtime, "-lm", "-lpthread", "-Wl,--gc-sections", "-o", (char *)program};
     /* A static program runs on another Linux; where the static C library is missing, a dynamic one has to do. */
-    for (int attempt = 0; attempt < 2; attempt++) {
+    const char *sanitizer = LORACC_SANITIZER;
+    for (int attempt = sanitizer ? 1 : 0; attempt < 2; attempt++) {
         char *argv[16] = {compiler, attempt == 0 ? "-static-pie" : "-pie"};
         memcpy(argv + 2, common, sizeof common);
+        argv[2 + sizeof common / sizeof *common] = (char *)(uintptr_t)sanitizer;
         int status = run(argv, attempt == 0);
         if (status == 0)
             return true;

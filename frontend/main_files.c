@@ -46,7 +46,7 @@ static const json_t *walk(const json_t *value, const char *key)
 static ConfigValue read_config(void *user, const char *key)
 {
     const json_t *value = walk(config_of(user), key);
-    ConfigValue result = {CONFIG_ABSENT};
+    ConfigValue result = {.kind = CONFIG_ABSENT};
     if (!value)
         return result;
     switch (json_typeof(value)) {

@@ -194,7 +194,8 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
         if (step + 1 < f->max_tokens && !forward(f, &id, 1))
             return false;
     }
-    fwrite(w->held, 1, w->held_length, stdout);
+    if (w->held_length)
+        fwrite(w->held, 1, w->held_length, stdout);
     putchar('\n');
     return true;
 }
@@ -450,5 +451,5 @@ int lrt_infer_main(const LrtProgram *program, int argc, char **argv, LrtError *e
     lrt_tokenizer_close(f->tokenizer);
     lrt_image_close(&f->image);
     free(f);
-    return error->status;
+    return (int)error->status;
 }

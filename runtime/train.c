@@ -40,7 +40,7 @@ static bool read_numbers(Train *t)
     const LrtProgram *p = t->run.program;
     LrtOptimizer *o = &t->optimizer;
     const double below_one = 1 - 1e-7;
-    int64_t seed, most = p->max_tokens / p->max_length;
+    int64_t seed = 0, most = p->max_tokens / p->max_length;
     bool ok = lrt_args_integer(a, STEPS, 0, 1, INT64_MAX / 2, &t->steps, t->error) &&
               lrt_args_integer(a, EPOCHS, 1, 1, 1000000, &t->epochs, t->error) &&
               lrt_args_integer(a, BATCH, most, 1, p->max_tokens, &t->batch, t->error) &&
@@ -512,5 +512,5 @@ int lrt_train_main(const LrtProgram *program, int argc, char **argv, LrtError *e
         run_train(t, program);
     close_all(t);
     free(t);
-    return error->status;
+    return (int)error->status;
 }

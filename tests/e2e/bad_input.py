@@ -187,7 +187,8 @@ class Test:
         other = self.folder / "other" if (self.folder / "other").exists() else tiny.make(self.folder / "other", seed=2)
         train("start from an adapter of another base", "--init", self.adapter, "--weights", other, parts=("another base",))
         self.refused("output below a file", [self.train, "--data", self.data, "--steps", 2, "--out", self.data / "x"], "rows.jsonl")
-        self.refused("too little memory", ["sh", "-c", 'ulimit -v 12000; exec "$@"', "sh", self.train, "--data", self.data, "--out", out], "memory", out=out)
+        sanitized = b"libasan" in self.train.read_bytes()  # which reserves terabytes
+        sanitized or self.refused("too little memory", ["sh", "-c", 'ulimit -v 12000; exec "$@"', "sh", self.train, "--data", self.data, "--out", out], "memory", out=out)
         batches = self.folder / "batches"
         save(batches, {"input_ids": np.full((2, 5), 5000, np.int32)})
         self.refused("tokens out of range", [self.train, "--tensors", batches, "--gradients", out], "5000", out=out)
