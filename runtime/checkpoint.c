@@ -72,6 +72,8 @@ static bool open_index(LrtCheckpoint *c, const char *directory, const char *inde
         else if (!shard_known(names, count, name))
             names[count++] = (char *)name;
     }
+    if (ok && count == 0)
+        ok = lrt_fail(error, LRT_INVALID, "%s: \"weight_map\" is empty", index);
     for (int i = 0; ok && i < count; i++) {
         char *path = lrt_path_join(directory, names[i]);
         ok = path ? add_shard(c, path, error) : lrt_fail(error, LRT_FAILED, "out of memory");

@@ -144,7 +144,7 @@ static bool read_jsonl(LrtDataset *d, const char *path, const char *data, size_t
         if (length > LINE_MAX_BYTES)
             return lrt_fail(error, LRT_INVALID, "%s:%lld: longer than 64 MiB", path, (long long)line);
         if (!is_blank(data + at, length)) {
-            json_t *row = json_loadb(data + at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &where);
+            json_t *row = json_loadb(data + at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
             if (!row)
                 return lrt_fail(error, LRT_INVALID, "%s:%lld:%d: not valid JSON: %s", path, (long long)line, where.column, where.text);
             bool ok = add_object(d, row, path, line, error);
@@ -171,7 +171,7 @@ static bool read_file(LrtDataset *d, const char *path, LrtError *error)
         return lrt_fail(error, LRT_INVALID, "%s: data files are .jsonl or .txt", path);
     if (!lrt_map_file(&map, path, error))
         return false;
-    const char *data = (const char *)map.data;
+    const char *data = map.data ? (const char *)map.data : ""; /* an empty file is not mapped */
     size_t mark = map.size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3) ? 3 : 0;
     bool ok = lines ? read_jsonl(d, path, data + mark, map.size - mark, error)
                     : map.size == mark || add_text(d, data + mark, map.size - mark, false, error);

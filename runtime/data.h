@@ -36,7 +36,7 @@ typedef struct LrtDataCounts {
 } LrtDataCounts;
 
 /* Reads FILE by its extension: .jsonl (objects with `text`, or `prompt` + `completion`: loss on the completion only; other keys are
- * ignored), .txt (documents are separated by blank lines if `append_end`... see data.c; one document otherwise).
+ * ignored), .txt (one text, to which no end token is added; its bytes need not be UTF-8).
  * A bad row is an error that names file, line and what was expected. */
 LrtDataset *lrt_dataset_open(const char *path, const LrtTokenizer *tokenizer, const LrtDataOptions *options,
                              LrtError *error);

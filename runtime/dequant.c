@@ -129,21 +129,31 @@ static bool read_flipped(const LrtTensor *tensor, int64_t first, int64_t count, 
     return true;
 }
 
+/* Blocks may span rows of one element, so that all are read before they are put in order. */
+static bool read_rotary_bias(const LrtTensor *tensor, float *out, LrtError *error)
+{
+    float *line = malloc(sizeof *line * (size_t)tensor->shape[0]);
+    if (!line)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    read_elements(tensor, 0, tensor->shape[0], line);
+    for (int64_t i = 0; i < tensor->shape[0]; i++)
+        out[i] = line[file_row(tensor, i)];
+    free(line);
+    return true;
+}
+
 bool lrt_tensor_read_rows(const LrtTensor *tensor, int64_t first, int64_t count, float *out, LrtError *error)
 {
     int64_t rows = tensor->rank > 1 ? tensor->shape[0] : 1, width = 1;
     for (int i = tensor->rank > 1 ? 1 : 0; i < tensor->rank; i++)
         width *= tensor->shape[i];
-    if (first < 0 || count < 0 || first + count > rows)
+    if (first < 0 || count < 0 || count > rows - first)
         return lrt_fail(error, LRT_INVALID, "tensor '%s' has no rows %lld to %lld", tensor->name, (long long)first,
                         (long long)(first + count));
     if (tensor->flipped)
         return read_flipped(tensor, first, count, out, error);
-    if (tensor->rotary_heads && tensor->rank == 1) {
-        for (int64_t i = 0; i < width; i++)
-            read_elements(tensor, file_row(tensor, i), 1, out + i);
-        return true;
-    }
+    if (tensor->rotary_heads && tensor->rank == 1)
+        return read_rotary_bias(tensor, out, error);
     if (!tensor->rotary_heads) {
         read_elements(tensor, first * width, count * width, out);
         return true;

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "runtime/gguf_names.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,9 +79,10 @@ static json_t *real(double value)
     return json_real(strtod(text, NULL));
 }
 
+/* A number of the file may be anything: null for what is no integer's size. */
 static void set_integer(json_t *config, const char *key, double value)
 {
-    json_object_set_new(config, key, json_integer((json_int_t)value));
+    json_object_set_new(config, key, fabs(value) < 1e15 ? json_integer((json_int_t)value) : json_null());
 }
 
 static void set_tokens(const GgufFile *file, json_t *config)
@@ -90,14 +92,16 @@ static void set_tokens(const GgufFile *file, json_t *config)
                                           {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
     for (int i = 0; i < 3; i++) {
         double id = gguf_number(file, keys[i][0], -1);
-        json_object_set_new(config, keys[i][1], id < 0 ? json_null() : json_integer((json_int_t)id));
+        set_integer(config, keys[i][1], id < 0 ? HUGE_VAL : id);
     }
 }
 
 static bool set_rope(const GgufFile *file, const struct Architecture *a, json_t *config, LrtError *error)
 {
     double theta = number(file, a, "rope.freq_base", 10000), factor = number(file, a, "rope.scaling.factor", 0);
-    GgufString type = gguf_string(file, "llama.rope.scaling.type");
+    char key[128];
+    snprintf(key, sizeof key, "%s.rope.scaling.type", a->name);
+    GgufString type = gguf_string(file, key);
     if (find_tensor(file, "rope_freqs.weight"))
         return lrt_fail(error, LRT_INVALID, "%s: its rotary frequencies come as a tensor (rope_freqs), which is not supported; "
                         "use the Hugging Face checkpoint", file->path);
@@ -201,14 +205,24 @@ static char *hf_name(const struct Architecture *a, const char *name, const char 
     return result;
 }
 
+static bool read_heads(const GgufFile *file, const struct Architecture *a, const char *key, double fallback, int *heads,
+                       LrtError *error)
+{
+    double value = number(file, a, key, fallback);
+    if (!(value >= 1 && value <= 65536))
+        return lrt_fail(error, LRT_INVALID, "%s: %s.%s is %g, which is no number of heads", file->path, a->name, key, value);
+    *heads = (int)value;
+    return true;
+}
+
 bool gguf_rename(const GgufFile *file, LrtTensor *out, int *count, LrtError *error)
 {
     const struct Architecture *a = find_architecture(file, error);
-    if (!a)
-        return false;
-    int heads = (int)number(file, a, "attention.head_count", 1);
-    int kv_heads = (int)number(file, a, "attention.head_count_kv", heads);
+    int heads, kv_heads;
     *count = 0;
+    if (!a || !read_heads(file, a, "attention.head_count", 1, &heads, error) ||
+        !read_heads(file, a, "attention.head_count_kv", heads, &kv_heads, error))
+        return false;
     for (uint64_t i = 0; i < file->tensor_count; i++) {
         const char *part;
         char *name = hf_name(a, file->tensors[i].name, &part);
@@ -220,7 +234,7 @@ bool gguf_rename(const GgufFile *file, LrtTensor *out, int *count, LrtError *err
         bool q = !strncmp(part, "attn_q.", 7), k = !strncmp(part, "attn_k.", 7);
         if (a->rotary_pairs && (q || k))
             tensor->rotary_heads = q ? heads : kv_heads;
-        if (tensor->rotary_heads && (tensor->rotary_heads < 1 || tensor->shape[0] % (2 * tensor->rotary_heads) != 0))
+        if (tensor->rotary_heads && (tensor->rank == 0 || tensor->shape[0] % (2 * tensor->rotary_heads) != 0))
             return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' does not have %d heads", file->path, file->tensors[i].name,
                             tensor->rotary_heads);
         if (a->flipped && tensor->rank == 2 && *part) {

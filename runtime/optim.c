@@ -13,7 +13,7 @@ double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t w
     double rest = (double)(steps - warmup > 1 ? steps - warmup : 1);
     double done = (double)(step - warmup) / rest;
     if (kind == LRT_LINEAR)
-        return done < 1 ? (double)(steps - step) / rest : 0;
+        return step < steps ? (double)(steps - step) / rest : 0;
     double factor = 0.5 * (1 + cos(3.14159265358979323846 * done));
     return factor > 0 ? factor : 0;
 }

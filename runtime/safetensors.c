@@ -62,12 +62,12 @@ static bool read_shape(const LrtSafetensors *file, LrtTensor *tensor, const json
     if (json_array_size(shape) > LRT_MAX_RANK)
         return bad(file, tensor->name, "more than 4 dimensions", error);
     tensor->rank = (int)json_array_size(shape);
-    int64_t elements = 1;
+    int64_t elements = 1; /* of a shape without zeros, so that no part of a product overflows */
     for (int i = 0; i < tensor->rank; i++) {
         const json_t *extent = json_array_get(shape, (size_t)i);
         tensor->shape[i] = json_is_integer(extent) ? json_integer_value(extent) : -1;
-        if (tensor->shape[i] < 0 || __builtin_mul_overflow(elements, tensor->shape[i], &elements) ||
-            elements > INT64_MAX / 16)
+        if (tensor->shape[i] < 0 ||
+            __builtin_mul_overflow(elements, tensor->shape[i] ? tensor->shape[i] : 1, &elements) || elements > INT64_MAX / 16)
             return bad(file, tensor->name, "its shape makes no sense", error);
     }
     return true;

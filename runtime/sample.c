@@ -37,14 +37,13 @@ int32_t lrt_sample(const LrtSampling *s, const float *logits, int64_t count, uin
     Candidate *c = malloc(sizeof *c * (size_t)count);
     if (!c)
         return -1;
-    double total = 0;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         c[i] = (Candidate){(int32_t)i, exp(((double)logits[i] - (double)logits[best]) / s->temperature)};
-        total += c[i].p;
-    }
     qsort(c, (size_t)count, sizeof *c, by_probability);
     int64_t kept = s->top_k > 0 && s->top_k < count ? s->top_k : count;
-    double sum = 0;
+    double total = 0, sum = 0; /* top-p is of what top-k leaves */
+    for (int64_t i = 0; i < kept; i++)
+        total += c[i].p;
     for (int64_t i = 0; i < kept; i++) {
         if (i > 0 && (sum >= s->top_p * total || c[i].p < s->min_p * c[0].p))
             kept = i;

@@ -133,13 +133,17 @@ static void add_text(char *out, size_t *at, const char *text)
     *at += length;
 }
 
-/* Writes \s and \S out. */
-static void spell_white_space(const char *pattern, char *out)
+enum { SPELLED_BYTES = 8 * PATTERN_BYTES };
+
+/* Writes \s and \S out; false: no room.  (\S in a class has no such spelling and stays.) */
+static bool spell_white_space(const char *pattern, char *out)
 {
     size_t at = 0;
     bool class = false;
     for (const char *p = pattern; *p; p++) {
-        if (*p == '\\' && (p[1] == 's' || p[1] == 'S') && at + 300 < 8 * PATTERN_BYTES) {
+        if (at + sizeof white + 8 > SPELLED_BYTES)
+            return false;
+        if (*p == '\\' && (p[1] == 's' || (p[1] == 'S' && !class))) {
             bool other = p[1] == 'S';
             if (!class)
                 add_text(out, &at, other ? "[^" : "[");
@@ -156,23 +160,22 @@ static void spell_white_space(const char *pattern, char *out)
         else if (*p == ']')
             class = false;
         out[at++] = *p;
-        if (at + 300 >= 8 * PATTERN_BYTES)
-            break;
     }
     out[at] = '\0';
+    return true;
 }
 
-static bool compile_patterns(LrtTokenizer *t, LrtError *error)
+static bool compile_patterns(LrtTokenizer *t, const char *source, LrtError *error)
 {
-    char pattern[8 * PATTERN_BYTES + 512];
+    char pattern[SPELLED_BYTES];
     for (int32_t i = 0; i < t->model.split_count; i++) {
         int code;
         PCRE2_SIZE offset;
-        spell_white_space(t->model.splits[i].pattern, pattern);
-        t->patterns[i] = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF,
-                                       &code, &offset, NULL);
+        if (spell_white_space(t->model.splits[i].pattern, pattern))
+            t->patterns[i] = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                           PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &code, &offset, NULL);
         if (!t->patterns[i])
-            return lrt_fail(error, LRT_INVALID, "the tokenizer's pattern '%.60s' does not compile", t->model.splits[i].pattern);
+            return lrt_fail(error, LRT_INVALID, "%s: the pattern '%.60s' does not compile", source, t->model.splits[i].pattern);
         pcre2_jit_compile(t->patterns[i], PCRE2_JIT_COMPLETE); /* where it is not available, it is interpreted */
     }
     return true;
@@ -192,11 +195,11 @@ static void mark_ends(LrtTokenizerModel *m)
         m->flags[m->end] |= TOKEN_END;
 }
 
-LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, LrtError *error)
+LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, const char *source, LrtError *error)
 {
     mark_ends(&t->model);
     bool ok = (index_words(t) && index_pairs(t)) || lrt_fail(error, LRT_FAILED, "out of memory");
-    if (ok && compile_patterns(t, error))
+    if (ok && compile_patterns(t, source, error))
         return t;
     lrt_tokenizer_close(t);
     return NULL;
@@ -212,7 +215,7 @@ LrtTokenizer *lrt_tokenizer_open(const char *path, LrtError *error)
     }
     bool gguf = length > 5 && !strcmp(path + length - 5, ".gguf");
     if (gguf ? lrt_read_tokenizer_gguf(&t->model, path, error) : lrt_read_tokenizer_json(&t->model, path, error))
-        return lrt_tokenizer_finish(t, error);
+        return lrt_tokenizer_finish(t, path, error);
     lrt_tokenizer_close(t);
     return NULL;
 }

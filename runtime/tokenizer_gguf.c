@@ -28,8 +28,8 @@ static bool read_kind(LrtTokenizerModel *m, const GgufFile *file, LrtError *erro
             continue;
         m->nfc = kinds[i].nfc;
         m->ignore_merges = kinds[i].ignore_merges;
-        return (!kinds[i].first || lrt_model_add_split(m, kinds[i].first, false, error)) &&
-               lrt_model_add_split(m, kinds[i].pattern, false, error);
+        return (!kinds[i].first || lrt_model_add_split(m, kinds[i].first, false, file->path, error)) &&
+               lrt_model_add_split(m, kinds[i].pattern, false, file->path, error);
     }
     return lrt_fail(error, LRT_INVALID, "%s: pre-tokenizer '%.*s' is not supported; gpt-2, smollm, llama-bpe, qwen2 and roberta-bpe are",
                     file->path, (int)pre.length, pre.data);

@@ -26,5 +26,5 @@ const uint8_t *lrt_token_bytes(const LrtTokenizer *t, int32_t id, size_t *length
 int32_t lrt_find_merge(const LrtTokenizer *t, int32_t left, int32_t right);
 /* The token with exactly these bytes; -1: none. */
 int32_t lrt_find_word(const LrtTokenizer *t, const uint8_t *text, size_t length);
-/* Builds the indexes over t->model; closes t and returns NULL with an error when that fails. */
-LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, LrtError *error);
+/* Builds the indexes over t->model; closes t and returns NULL with an error that names `source` when that fails. */
+LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, const char *source, LrtError *error);

@@ -13,6 +13,7 @@ typedef struct Reader {
     const char *path;
     const json_t *root;
     LrtNames names;
+    bool byte_level;
     LrtError *error;
 } Reader;
 
@@ -58,7 +59,7 @@ static bool read_split(Reader *r, const json_t *part)
     bool removed = behavior && !strcmp(behavior, "Removed");
     if (!regex || !behavior || (strcmp(behavior, "Isolated") != 0 && !removed) || json_is_true(json_object_get(part, "invert")))
         return refuse(r, "pre-tokenizer Split with behavior", behavior);
-    return lrt_model_add_split(r->m, regex, removed, r->error);
+    return lrt_model_add_split(r->m, regex, removed, r->path, r->error);
 }
 
 static bool read_pre_tokenizer(Reader *r, const json_t *part)
@@ -68,16 +69,18 @@ static bool read_pre_tokenizer(Reader *r, const json_t *part)
         return read_split(r, part);
     if (!strcmp(type, "Digits"))
         return lrt_model_add_split(r->m, json_is_true(json_object_get(part, "individual_digits")) ? "\\p{N}" : "\\p{N}+", false,
-                                   r->error);
+                                   r->path, r->error);
     if (strcmp(type, "ByteLevel") != 0)
         return refuse(r, "pre-tokenizer", type);
+    r->byte_level = true;
     if (json_is_true(json_object_get(part, "add_prefix_space")))
         r->m->prefix_space = 1;
-    return json_is_false(json_object_get(part, "use_regex")) || lrt_model_add_split(r->m, lrt_gpt2_pattern, false, r->error);
+    return json_is_false(json_object_get(part, "use_regex")) || lrt_model_add_split(r->m, lrt_gpt2_pattern, false, r->path, r->error);
 }
 
-static bool add_extra(Reader *r, int32_t *list, int32_t *count, json_int_t id)
+static bool add_extra(Reader *r, int32_t *list, int32_t *count, const json_t *value)
 {
+    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
     if (*count == TOKENIZER_EXTRA || id < 0 || id >= r->m->count)
         return lrt_fail(r->error, LRT_INVALID, "%s: its post-processor adds a token that there is not", r->path);
     list[(*count)++] = (int32_t)id;
@@ -97,9 +100,9 @@ static bool read_template(Reader *r, const json_t *part)
         }
         const char *name = json_string_value(json_object_get(special, "id"));
         const json_t *ids = name ? json_object_get(json_object_get(specials, name), "ids") : NULL;
-        for (size_t k = 0; k < json_array_size(ids); k++)
+        for (size_t k = 0; k == 0 || k < json_array_size(ids); k++)
             if (!add_extra(r, after ? r->m->after : r->m->before, after ? &r->m->after_count : &r->m->before_count,
-                           json_integer_value(json_array_get(ids, k))))
+                           json_array_get(ids, k)))
                 return false;
     }
     return true;
@@ -115,15 +118,16 @@ static bool read_post_processor(Reader *r, const json_t *part)
     if (strcmp(type, "RobertaProcessing") != 0 && strcmp(type, "BertProcessing") != 0)
         return refuse(r, "post-processor", type);
     const json_t *cls = json_array_get(json_object_get(part, "cls"), 1), *sep = json_array_get(json_object_get(part, "sep"), 1);
-    return add_extra(r, r->m->before, &r->m->before_count, json_integer_value(cls)) &&
-           add_extra(r, r->m->after, &r->m->after_count, json_integer_value(sep));
+    return add_extra(r, r->m->before, &r->m->before_count, cls) &&
+           add_extra(r, r->m->after, &r->m->after_count, sep);
 }
 
 /* --- vocabulary -------------------------------------------------------------------------------------------------------- */
 
 static bool check_model(Reader *r, const json_t *model)
 {
-    if (strcmp(type_of(model), "BPE") != 0)
+    bool untyped = !json_object_get(model, "type") && json_object_get(model, "merges"); /* as older libraries wrote it */
+    if (strcmp(type_of(model), "BPE") != 0 && !untyped)
         return refuse(r, "model", type_of(model));
     static const char *const off[] = {"byte_fallback", "fuse_unk"};
     for (int i = 0; i < 2; i++)
@@ -139,10 +143,16 @@ static bool check_model(Reader *r, const json_t *model)
     return true;
 }
 
-static bool note_id(Reader *r, json_int_t id, json_int_t *most)
+enum { HOLES_MAX = 1 << 20 };
+
+/* Ids may have holes, but not more than a table of tokens can afford. */
+static bool note_id(Reader *r, const char *name, const json_t *value, size_t tokens, json_int_t *most)
 {
-    if (id < 0 || id > 16 * 1024 * 1024)
-        return lrt_fail(r->error, LRT_INVALID, "%s: token id %lld makes no sense", r->path, (long long)id);
+    json_int_t id = json_integer_value(value);
+    if (!name || !json_is_integer(value))
+        return lrt_fail(r->error, LRT_INVALID, "%s: token '%.60s' has no %s", r->path, name ? name : "", name ? "id" : "\"content\"");
+    if (id < 0 || (size_t)id > tokens + HOLES_MAX)
+        return lrt_fail(r->error, LRT_INVALID, "%s: token '%.60s' has the id %lld; ids are 0 and on", r->path, name, (long long)id);
     *most = id > *most ? id : *most;
     return true;
 }
@@ -150,23 +160,27 @@ static bool note_id(Reader *r, json_int_t id, json_int_t *most)
 static bool name_tokens(Reader *r, const json_t *vocabulary, const json_t *added)
 {
     json_int_t most = -1;
+    const size_t tokens = json_object_size(vocabulary) + json_array_size(added);
     const char *name;
     json_t *id;
     json_object_foreach((json_t *)(uintptr_t)vocabulary, name, id)
-        if (!note_id(r, json_integer_value(id), &most))
+        if (!note_id(r, name, id, tokens, &most))
             return false;
-    for (size_t i = 0; i < json_array_size(added); i++)
-        if (!note_id(r, json_integer_value(json_object_get(json_array_get(added, i), "id")), &most))
+    for (size_t i = 0; i < json_array_size(added); i++) {
+        const json_t *token = json_array_get(added, i);
+        if (!note_id(r, json_string_value(json_object_get(token, "content")), json_object_get(token, "id"), tokens, &most))
             return false;
+    }
     int32_t count = (int32_t)most + 1;
     r->names.text = calloc((size_t)count + 1, sizeof *r->names.text);
     r->names.length = calloc((size_t)count + 1, sizeof *r->names.length);
     if (!r->names.text || !r->names.length || !lrt_model_reserve(r->m, count, r->error))
         return lrt_fail(r->error, LRT_FAILED, "out of memory");
-    for (int32_t i = 0; i < count; i++)
-        r->names.text[i] = "";
     json_object_foreach((json_t *)(uintptr_t)vocabulary, name, id) {
-        r->names.text[json_integer_value(id)] = name;
+        const char **text = &r->names.text[json_integer_value(id)];
+        if (*text)
+            return lrt_fail(r->error, LRT_INVALID, "%s: tokens '%.60s' and '%.60s' have the same id", r->path, *text, name);
+        *text = name;
         r->names.length[json_integer_value(id)] = strlen(name);
     }
     return true;
@@ -187,11 +201,12 @@ static void add_flags(Reader *r, const json_t *added)
             if (json_is_true(json_object_get(token, keys[k].key)))
                 flags |= keys[k].flag;
         r->m->flags[id] = (uint8_t)flags;
-        if (content) {
-            r->names.text[id] = content;
-            r->names.length[id] = strlen(content);
-        }
+        r->names.text[id] = content;
+        r->names.length[id] = strlen(content);
     }
+    for (int32_t i = 0; i < r->m->count; i++)
+        if (!r->names.text[i])
+            r->names.text[i] = ""; /* a hole */
 }
 
 static bool read_merge(Reader *r, const json_t *merge)
@@ -280,6 +295,8 @@ bool lrt_read_tokenizer_json(LrtTokenizerModel *m, const char *path, LrtError *e
     bool ok = each_part(&r, json_object_get(root, "normalizer"), "normalizers", read_normalizer) &&
               each_part(&r, json_object_get(root, "pre_tokenizer"), "pretokenizers", read_pre_tokenizer) && read_model(&r) &&
               each_part(&r, json_object_get(root, "post_processor"), "processors", read_post_processor);
+    if (ok && !r.byte_level)
+        ok = refuse(&r, "a pre-tokenizer without", "ByteLevel");
     if (ok)
         read_neighbours(&r);
     lrt_names_free(&r.names);

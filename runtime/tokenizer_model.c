@@ -98,10 +98,10 @@ bool lrt_model_set_token(LrtTokenizerModel *m, int32_t id, const char *text, siz
     return ok;
 }
 
-bool lrt_model_add_split(LrtTokenizerModel *m, const char *pattern, bool drop, LrtError *error)
+bool lrt_model_add_split(LrtTokenizerModel *m, const char *pattern, bool drop, const char *path, LrtError *error)
 {
     if (m->split_count == TOKENIZER_STAGES || strlen(pattern) >= PATTERN_BYTES)
-        return lrt_fail(error, LRT_INVALID, "the tokenizer's pre-tokenizer has too many or too long patterns");
+        return lrt_fail(error, LRT_INVALID, "%s: its pre-tokenizer has too many or too long patterns", path);
     LrtSplit *split = &m->splits[m->split_count++];
     memcpy(split->pattern, pattern, strlen(pattern) + 1);
     split->drop_matches = drop;

@@ -44,7 +44,7 @@ void lrt_tokenizer_model_free(LrtTokenizerModel *model);
 bool lrt_model_reserve(LrtTokenizerModel *model, int32_t count, LrtError *error);
 /* A token written in GPT-2's printable characters, or (plain) as it is. */
 bool lrt_model_set_token(LrtTokenizerModel *model, int32_t id, const char *text, size_t length, bool plain, LrtError *error);
-bool lrt_model_add_split(LrtTokenizerModel *model, const char *pattern, bool drop, LrtError *error);
+bool lrt_model_add_split(LrtTokenizerModel *model, const char *pattern, bool drop, const char *path, LrtError *error);
 
 /* Text of tokens to ids while reading merges: a hash over the tokens' file spelling. */
 typedef struct LrtNames {

@@ -129,7 +129,7 @@ LrtTokenizer *lrt_tokenizer_unpack(const void *data, size_t size, LrtError *erro
     m->bytes = copy_part(&at, m->byte_count);
     t->hash = XXH3_64bits(data, size);
     if (m->offsets && m->merges && m->flags && m->bytes && check_tables(m))
-        return lrt_tokenizer_finish(t, error);
+        return lrt_tokenizer_finish(t, "the tokenizer in this program", error);
     lrt_report(error, LRT_INVALID, "the tokenizer in this program is damaged");
     lrt_tokenizer_close(t);
     return NULL;

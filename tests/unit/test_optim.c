@@ -1,6 +1,6 @@
-/* test_optim.c - AdamW as Loshchilov and Hutter (2019, algorithm 2) define it, clipping by the norm of
- * all gradients, and schedules, against formulas in double: the moments as sums over all past gradients,
- * not as recurrences. */
+/* test_optim.c - AdamW as Loshchilov and Hutter (2019, algorithm 2) define it, clipping by the
+ * norm of all gradients, and schedules, against formulas in double: the moments as sums over
+ * all past gradients, not as recurrences. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ typedef struct Part {
 } Part;
 
 static const Part parts[] = {
-    {1, 1, 1, 0},  {1, 16, 1, 1}, {1, 37, 1, 0},  {1, 100, 0, 0},
+    {1, 1, 1, 0},  {1, 16, 1, 1}, {1, 37, 1, 0},   {1, 100, 0, 0},
     {1, 17, 1, 1}, {5, 33, 1, 0}, {1, 1000, 1, 0}, {3, 8, 0, 1},
 };
 enum { PARTS = sizeof parts / sizeof *parts, STEPS = 25 };
@@ -28,8 +28,8 @@ typedef struct Model {
     int64_t count; /* floats, padding included */
 } Model;
 
-/* Trained parts one after another, padded to 64 bytes; frozen ones are elsewhere, but their offsets
- * look like those of trained ones. */
+/* Trained parts one after another, padded to 64 bytes; frozen ones are elsewhere, but their
+ * offsets look like those of trained ones. */
 static void model_init(Model *m)
 {
     memset(m, 0, sizeof *m);
@@ -79,8 +79,18 @@ static LrtPool *pool_of(int threads)
 
 static const LrtOptimizer optimizers[] = {
     {.lr = 1e-3, .lr_ratio = 1, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8},
-    {.lr = 0.05, .lr_ratio = 16, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1},
-    {.lr = 0.3, .lr_ratio = 0.5, .beta1 = 0, .beta2 = 0.5, .epsilon = 1e-3, .weight_decay = 0.5},
+    {.lr = 0.05,
+     .lr_ratio = 16,
+     .beta1 = 0.9,
+     .beta2 = 0.95,
+     .epsilon = 1e-6,
+     .weight_decay = 0.1},
+    {.lr = 0.3,
+     .lr_ratio = 0.5,
+     .beta1 = 0,
+     .beta2 = 0.5,
+     .epsilon = 1e-3,
+     .weight_decay = 0.5},
     {.lr = 1e-2, .lr_ratio = 4, .beta1 = 0.5, .beta2 = 0, .epsilon = 1, .weight_decay = 1},
 };
 enum { OPTIMIZERS = sizeof optimizers / sizeof *optimizers };
@@ -121,7 +131,8 @@ static void run_steps(Run *r, const LrtOptimizer *o, int threads)
     LrtPool *pool = pool_of(threads);
     for (int t = 0; t < STEPS; t++)
         lrt_adamw(&r->model.program, o, o->lr * r->rates[t], t + 1, r->factors[t],
-                  (char *)r->params, (const char *)r->grads[t], (char *)r->m, (char *)r->v, pool);
+                  (char *)r->params, (const char *)r->grads[t], (char *)r->m, (char *)r->v,
+                  pool);
     lrt_pool_free(pool);
 }
 
@@ -138,7 +149,8 @@ static double moment(const Run *r, int64_t at, int t, double b, int power, bool 
 }
 
 /* The parameter at `at` after all steps, from `value`. */
-static double parameter(const Run *r, const LrtOptimizer *o, int64_t at, bool fast, double value)
+static double parameter(const Run *r, const LrtOptimizer *o, int64_t at, bool fast,
+                        double value)
 {
     for (int t = 0; t < STEPS; t++) {
         double rate = o->lr * r->rates[t] * (fast ? o->lr_ratio : 1);
@@ -148,7 +160,8 @@ static double parameter(const Run *r, const LrtOptimizer *o, int64_t at, bool fa
     return value;
 }
 
-static void expect_near(double got, double want, double scale, const char *what, int part, int64_t j)
+static void expect_near(double got, double want, double scale, const char *what, int part,
+                        int64_t j)
 {
     if (!(fabs(got - want) <= scale)) /* each ck_assert writes to a file */
         ck_abort_msg("%s: part %d [%d] is %.9g, not %.9g", what, part, (int)j, got, want);
@@ -195,15 +208,18 @@ START_TEST(weight_decay_is_decoupled)
 }
 END_TEST
 
-/* The first step is lr in size, whatever the gradient's size, thanks to the correction of both biases. */
+/* The first step is lr in size, whatever the gradient's size, thanks to the correction of both
+ * biases. */
 START_TEST(the_first_step_has_the_size_of_the_rate)
 {
-    LrtOptimizer o = {.lr = 0.125, .lr_ratio = 1, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-30};
+    LrtOptimizer o = {
+        .lr = 0.125, .lr_ratio = 1, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-30};
     LrtPool *pool = pool_of(1);
     for (int e = -15; e <= 15; e++) {
         LrtParam param = {.trained = 1, .bytes = 64, .cols = 1, .rows = 1};
         LrtProgram program = {.params = &param, .param_count = 1};
-        float p[16] = {1}, g[16] = {(float)((e % 2 ? -1 : 1) * pow(10, e))}, m[16] = {0}, v[16] = {0};
+        float p[16] = {1}, g[16] = {(float)((e % 2 ? -1 : 1) * pow(10, e))}, m[16] = {0},
+              v[16] = {0};
         lrt_adamw(&program, &o, o.lr, 1, 1, (char *)p, (char *)g, (char *)m, (char *)v, pool);
         expect_near((double)p[0], e % 2 ? 1.125 : 0.875, 1e-7, "first step", e, 0);
     }
@@ -227,7 +243,8 @@ START_TEST(padding_and_threads_change_nothing)
         run_free(r);
     }
     for (int i = 0; i < PARTS; i++)
-        for (int64_t j = parts[i].rows * parts[i].cols; j < first->model.params[i].bytes / 4; j++)
+        for (int64_t j = parts[i].rows * parts[i].cols; j < first->model.params[i].bytes / 4;
+             j++)
             if (parts[i].trained)
                 expect_near((double)first->params[first->model.params[i].offset / 4 + j], 0, 0,
                             "padding", i, j);
@@ -262,7 +279,8 @@ START_TEST(the_norm_is_that_of_all_trained_gradients)
 }
 END_TEST
 
-/* With beta1 = 0 the first moment is the gradient that the step used: clipped, its norm is the limit. */
+/* With beta1 = 0 the first moment is the gradient that the step used: clipped, its norm is the
+ * limit. */
 START_TEST(a_factor_scales_all_gradients)
 {
     LrtOptimizer o = optimizers[2];
@@ -282,8 +300,8 @@ END_TEST
 
 /* --- schedules --- */
 
-/* transformers.get_{constant,linear,cosine}_schedule_with_warmup, from its documentation: up from 0 in a
- * line, then 1, a line to 0 at `steps`, or half a wave to 0. */
+/* transformers.get_{constant,linear,cosine}_schedule_with_warmup, from its documentation: up
+ * from 0 in a line, then 1, a line to 0 at `steps`, or half a wave to 0. */
 static double schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t warmup)
 {
     double t = (double)step, end = (double)steps, w = (double)warmup;
@@ -296,15 +314,15 @@ static double schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_
 
 START_TEST(schedules_are_those_of_transformers)
 {
-    static const int64_t spans[][2] = {{10, 2}, {1, 0},  {1, 1},  {2, 1},     {7, 7},
+    static const int64_t spans[][2] = {{10, 2},  {1, 0}, {1, 1},   {2, 1},    {7, 7},
                                        {100, 0}, {3, 5}, {64, 63}, {1000, 30}};
     for (int s = 0; s < 9; s++)
         for (int64_t step = 0; step <= spans[s][0] + 5; step++) {
             double got = lrt_schedule((LrtScheduleKind)_i, step, spans[s][0], spans[s][1]);
             double want = schedule((LrtScheduleKind)_i, step, spans[s][0], spans[s][1]);
             if (!(fabs(got - want) <= 1e-12))
-                ck_abort_msg("schedule %d, step %d of %d after %d: %.17g, not %.17g", _i, (int)step,
-                             (int)spans[s][0], (int)spans[s][1], got, want);
+                ck_abort_msg("schedule %d, step %d of %d after %d: %.17g, not %.17g", _i,
+                             (int)step, (int)spans[s][0], (int)spans[s][1], got, want);
         }
     ck_assert_double_eq(lrt_schedule((LrtScheduleKind)_i, 0, 10, 5), 0);
     ck_assert_double_eq(lrt_schedule((LrtScheduleKind)_i, 5, 10, 5), 1);
@@ -323,12 +341,14 @@ static double number_after(const char *text, const char *key, char **end)
 START_TEST(the_linear_schedule_is_that_of_the_golden_runs)
 {
     char text[16384] = "", *at;
-    FILE *file = fopen(LORACC_SOURCE "/tests/data/goldens/gpt2/adapters/lora_attention/train/train.json",
-                       "rb");
+    FILE *file =
+        fopen(LORACC_SOURCE "/tests/data/goldens/gpt2/adapters/lora_attention/train/train.json",
+              "rb");
     ck_assert_ptr_nonnull(file);
     ck_assert_uint_gt(fread(text, 1, sizeof text - 1, file), 0);
     fclose(file);
-    double lr = number_after(text, "\"lr\":", &at), steps = number_after(text, "\"steps\":", &at);
+    double lr = number_after(text, "\"lr\":", &at),
+           steps = number_after(text, "\"steps\":", &at);
     double warmup = number_after(text, "\"warmup_steps\":", &at);
     double want = number_after(text, "\"lr_of_step\": [", &at);
     ck_assert_double_ge(steps, 2);
