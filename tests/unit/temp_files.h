@@ -1,0 +1,44 @@
+/* temp_files.h - files that a test writes, in a folder that goes with it. */
+#pragma once
+#include <check.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char temp_folder[32];
+
+static inline void temp_open(void)
+{
+    strcpy(temp_folder, "/tmp/loracc_test_XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(temp_folder));
+}
+
+static inline void temp_close(void)
+{
+    DIR *folder = opendir(temp_folder);
+    ck_assert_ptr_nonnull(folder);
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;)
+        if (entry->d_name[0] != '.')
+            unlinkat(dirfd(folder), entry->d_name, 0);
+    closedir(folder);
+    rmdir(temp_folder);
+}
+
+/* Writes FOLDER/NAME; its path is valid until the next call. */
+static inline const char *temp_write(const char *name, const void *data, size_t size)
+{
+    static char path[96];
+    snprintf(path, sizeof path, "%s/%s", temp_folder, name);
+    FILE *file = fopen(path, "wb");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(data, 1, size, file), size);
+    ck_assert_int_eq(fclose(file), 0);
+    return path;
+}
+
+static inline const char *temp_text(const char *name, const char *text)
+{
+    return temp_write(name, text, strlen(text));
+}
