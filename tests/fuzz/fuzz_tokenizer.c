@@ -1,0 +1,141 @@
+/* fuzz_tokenizer.c - any bytes as a tokenizer: as tokenizer.json, and as the packed form that
+ * programs carry.  What is not refused with a message encodes a text to ids that there are,
+ * and packs to bytes that unpack to the same tokenizer. */
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "runtime/tokenizer.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char text[] =
+    "The cat's  12 ab\tcaf\xc3\xa9 e\xcc\x81 <s>\n\xff</s> \xf0\x9f\x98\x80 ab";
+
+#define SMALL                                                                                  \
+    "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"added_tokens\": [{\"id\": 4, "           \
+    "\"content\": "                                                                            \
+    "\"<s>\", \"special\": true, \"lstrip\": true}], \"post_processor\": {\"type\": "          \
+    "\"RobertaProcessing\", \"cls\": [\"<s>\", 4], \"sep\": [\"<s>\", 4]}, \"model\": "        \
+    "{\"type\": "                                                                              \
+    "\"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\\u0120\": 3}, \"merges\": [\"a "   \
+    "b\"]}}"
+
+static void check(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+static LrtIds encode(const LrtTokenizer *t, bool specials)
+{
+    LrtIds ids = {0};
+    LrtError error = {LRT_OK, ""};
+    check(lrt_tokenizer_encode(t, text, sizeof text - 1, specials, &ids, &error));
+    return ids;
+}
+
+static void check_ids(const LrtTokenizer *t, const LrtIds *ids)
+{
+    char *out = malloc(lrt_tokenizer_longest(t) + 1);
+    check(out);
+    for (size_t i = 0; i < ids->count; i++) {
+        check(ids->data[i] >= 0 && ids->data[i] < lrt_tokenizer_size(t));
+        check(lrt_tokenizer_decode(t, ids->data[i], false, out) <= lrt_tokenizer_longest(t));
+    }
+    free(out);
+}
+
+static void check_same(const LrtIds *a, const LrtIds *b)
+{
+    check(a->count == b->count);
+    check(!a->count || !memcmp(a->data, b->data, sizeof *a->data * a->count));
+}
+
+static void check_packed(const LrtTokenizer *t)
+{
+    size_t size, again;
+    LrtError error = {LRT_OK, ""};
+    void *packed = lrt_tokenizer_pack(t, &size, &error);
+    LrtTokenizer *u = lrt_tokenizer_unpack(packed, size, &error);
+    check(packed && u);
+    void *repacked = lrt_tokenizer_pack(u, &again, &error);
+    check(repacked && size == again && !memcmp(packed, repacked, size));
+    for (int specials = 0; specials < 2; specials++) {
+        LrtIds a = encode(t, specials), b = encode(u, specials);
+        check_ids(t, &a);
+        check_same(&a, &b);
+        lrt_ids_free(&a);
+        lrt_ids_free(&b);
+    }
+    lrt_tokenizer_close(u);
+    free(packed);
+    free(repacked);
+}
+
+static void use(LrtTokenizer *t, const LrtError *error)
+{
+    check(!t == (error->status != LRT_OK) && !t == (error->text[0] != '\0'));
+    if (!t)
+        return;
+    check(lrt_tokenizer_begin(t) < lrt_tokenizer_size(t));
+    check(lrt_tokenizer_end(t) < lrt_tokenizer_size(t));
+    check_packed(t);
+    lrt_tokenizer_close(t);
+}
+
+static void use_file(const uint8_t *data, size_t size)
+{
+    char path[64];
+    LrtError error = {LRT_OK, ""};
+    const int file = memfd_create("tokenizer.json", 0);
+    check(file >= 0 && write(file, data, size) == (ssize_t)size);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    use(lrt_tokenizer_open(path, &error), &error);
+    close(file);
+}
+
+/* A packed form is too large to be found by chance: the input is a list of changes to a good
+ * one, each the place (two bytes) and what is added to the byte there. */
+static void use_packed(const uint8_t *data, size_t size)
+{
+    static const char good[] = SMALL;
+    static uint8_t *packed;
+    static size_t length;
+    LrtError error = {LRT_OK, ""};
+    if (!packed) {
+        const int file = memfd_create("tokenizer.json", 0);
+        char path[64];
+        check(file >= 0 && write(file, good, sizeof good - 1) == (ssize_t)sizeof good - 1);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+        LrtTokenizer *t = lrt_tokenizer_open(path, &error);
+        check(t && (packed = lrt_tokenizer_pack(t, &length, &error)) != NULL);
+        lrt_tokenizer_close(t);
+        close(file);
+    }
+    uint8_t *changed = malloc(length);
+    check(changed);
+    memcpy(changed, packed, length);
+    for (size_t i = 0; i + 3 <= size; i += 3)
+        changed[(size_t)(data[i] << 8 | data[i + 1]) % length] += data[i + 2];
+    use(lrt_tokenizer_unpack(changed, length, &error), &error);
+    free(changed);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    LrtError error = {LRT_OK, ""};
+    if (size == 0)
+        return 0;
+    if (data[0] == 'P') {
+        use_packed(data + 1, size - 1);
+        return 0;
+    }
+    use(lrt_tokenizer_unpack(data, size, &error), &error);
+    use_file(data, size);
+    return 0;
+}
