@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ir/diag.h"
+#include "ir/dropout.h"
 
 Binding *binding_new(Arena *arena, const Schedule *schedule)
 {
@@ -52,6 +53,11 @@ Operand bind_operand(Binding *b, int base, uint64_t offset, int64_t pitch)
     }
     bind_note(b, "[%d:%d:%lld]", base, slot, (long long)pitch);
     return (Operand){base, slot, pitch};
+}
+
+Operand bind_word(Binding *b, uint64_t word)
+{
+    return bind_operand(b, LRT_BASE_COUNT, word, 0);
 }
 
 Operand bind_buffer(Binding *b, const Buffer *buffer)
@@ -103,10 +109,14 @@ bool is_own(const Kernel *kernel, const Node *node)
     return false;
 }
 
+/* A name tells inputs and tables apart; a parameter's or a dropout's is only where it lies or what it draws. */
 static void note_attributes(Binding *b, const Node *node)
 {
+    unsigned attrs = op_info[node->op].attrs;
+    if (node->op == OP_PARAM || attrs & A_RATE)
+        attrs &= ~(unsigned)A_NAME;
 #define ATTR(id, field, kind, def)                                                                               \
-    if (op_info[node->op].attrs & A_##id)                                                                        \
+    if (attrs & A_##id)                                                                        \
         note_##kind(b, node->attrs.field);
 #define note_f64(b, x) bind_note((b), ",%.17g", (double)(x))
 #define note_int(b, x) bind_note((b), ",%lld", (long long)(x))
@@ -137,6 +147,8 @@ void bind_expression(Binding *b, const Node *node)
     } else if (node->op == OP_PARAM) {
         b->operand[node->id] = bind_param(b, node->param);
     } else if (node != b->kernel->anchor || b->kernel->kind != KERNEL_GEMM) {
+        if (op_info[node->op].attrs & A_RATE)
+            b->operand[node->id] = bind_word(b, dropout_site(node->attrs.name));
         if (node != b->kernel->second)
             for (int i = 0; i < node->input_count; i++)
                 bind_expression(b, node->inputs[i]);

@@ -36,6 +36,8 @@ Binding *binding_new(Arena *arena, const Schedule *schedule);
 void bind_begin(Binding *b, const Kernel *kernel);
 /* Adds an operand, or finds the one of the same base and offset. */
 Operand bind_operand(Binding *b, int base, uint64_t offset, int64_t pitch);
+/* A number that differs from place to place: its slot holds the number itself (record_word). */
+Operand bind_word(Binding *b, uint64_t word);
 Operand bind_buffer(Binding *b, const Buffer *buffer);
 /* A value in memory, through slices of its columns. */
 Operand bind_rows(Binding *b, const Node *node);

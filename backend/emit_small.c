@@ -239,7 +239,8 @@ static Val dropout_row_key(Expr *x, const Node *node)
     at = ll_mul(e, x->row, ll_i64(e, 4));
     Val position = ll_load(e, e->t_i32, ll_at(e, CONTEXT_PTR(e, context, positions), at), 4);
     position = LLVMBuildSExt(e->builder, position, e->t_i64, "");
-    Val words[] = {CONTEXT_I64(e, context, step), sequence, ll_i64(e, (int64_t)dropout_site(node->attrs.name)), position};
+    Val site = record_word(e, x->binding->operand[node->id]);
+    Val words[] = {CONTEXT_I64(e, context, step), sequence, site, position};
     Val key = mix64(e, ll_add(e, CONTEXT_I64(e, context, seed), ll_i64(e, (int64_t)0x9e3779b97f4a7c15u)));
     for (int i = 0; i < 4; i++)
         key = mix64(e, LLVMBuildXor(e->builder, key, words[i], ""));

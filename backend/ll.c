@@ -404,10 +404,14 @@ Val context_load(Emit *e, Val context, size_t offset, LLVMTypeRef type)
     return ll_load(e, type, ll_at_const(e, context, (int64_t)offset), type == e->t_i32 || type == e->t_f32 ? 4 : 8);
 }
 
+Val record_word(Emit *e, Operand operand)
+{
+    return ll_load(e, e->t_i64, ll_at_const(e, emit_param(e, KERNEL_RECORD), 8 * (int64_t)operand.slot), 8);
+}
+
 Val operand_pointer(Emit *e, Operand operand)
 {
-    Val context = emit_param(e, KERNEL_CONTEXT), record = emit_param(e, KERNEL_RECORD);
+    Val context = emit_param(e, KERNEL_CONTEXT);
     Val base = context_load(e, context, offsetof(LrtContext, base) + 8 * (size_t)operand.base, e->t_ptr);
-    Val offset = ll_load(e, e->t_i64, ll_at_const(e, record, 8 * (int64_t)operand.slot), 8);
-    return ll_at(e, base, offset);
+    return ll_at(e, base, record_word(e, operand));
 }

@@ -137,3 +137,4 @@ typedef struct Operand {
     int64_t pitch; /* bytes from row to row; panels: unused */
 } Operand;
 Val operand_pointer(Emit *e, Operand operand); /* inside a kernel */
+Val record_word(Emit *e, Operand operand);     /* record[slot] itself, i64 */

@@ -115,11 +115,7 @@ class Test:
         print(out, end="")
         self.checks.that("identical" in out, "base and merged programs are identical but for their weights")
         for section in ".text", ".rodata", ".data":
-            parts = []
-            for program in base, merged:
-                part = self.scratch / "section"
-                subprocess.run(["objcopy", "-O", "binary", "--only-section", section, program, part], check=True)
-                parts.append(part.read_bytes())
+            parts = [self.section(program, section) for program in (base, merged)]
             self.checks.that(parts[0] == parts[1] and parts[0], f"objcopy finds the same {section}")
         self.checks.that(self.checks.run(self.loracc, "verify", base, beside, fails=1) is not None, "verify fails where an adapter was kept beside")
         self.checks.that(self.checks.run(self.loracc, "verify", base, self.train, fails=2), "verify fails for a training program")
@@ -166,6 +162,21 @@ class Test:
             self.checks.that(used and abs(used - planned) <= max(0.05 * planned, 16 * MIB), f"{program.name}: memory as planned",
                              f"{used / MIB:.0f} MiB, planned {planned / MIB:.0f}")
 
+    def section(self, program, name):
+        part = self.scratch / "section"
+        subprocess.run(["objcopy", "-O", "binary", "--only-section", name, program, part], check=True)
+        return part.read_bytes()
+
+    def depth(self):
+        """Code does not grow with depth, dropouts included: each layer's are drawn apart."""
+        sizes = []
+        for layers in 6, 40:
+            model = tiny.make(self.scratch / f"deep{layers}", tiny.CONFIG | {"num_hidden_layers": layers})
+            program = self.scratch / f"deep{layers}.o"
+            self.checks.run(self.loracc, self.ldl, "--weights", model, "--lora", "q,v", "--rank", 4, "--dropout", 0.1, "--emit", "object", "-o", program)
+            sizes.append(len(self.section(program, ".text")))
+        self.checks.that(sizes[0] == sizes[1] > 0, "as much code for 40 layers as for 6", f"{sizes} bytes")
+
     def outputs(self):
         metrics = self.scratch / "metrics.jsonl"
         self.checks.run(*self.command("outputs", "--validation", self.held_out, "--eval-every", 4, "--metrics", metrics))
@@ -192,7 +203,7 @@ def main():
     loracc, build = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
         test = Test(loracc, pathlib.Path(scratch))
-        for part in test.same_bits, test.stopped_runs, test.packing, test.merging, test.decoding, test.memory, test.outputs:
+        for part in test.same_bits, test.stopped_runs, test.packing, test.merging, test.decoding, test.memory, test.depth, test.outputs:
             part()
         test.installed(build)
         test.checks.finish()
