@@ -206,12 +206,13 @@ Expr *expr_call(Parser *parser, Name name, Arg *args, Loc loc)
     return expr;
 }
 
-Expr *expr_site(Parser *parser, Expr *a, Name kind, Loc loc)
+Expr *expr_site(Parser *parser, Expr *a, Name kind, Expr *path, Loc loc)
 {
     Expr *expr = expr_new(parser, EXPR_SITE, loc);
     expr->symbol = kind.symbol;
     expr->symbol_loc = kind.loc;
     expr->a = a;
+    expr->b = path;
     adopt(parser, expr, a);
     return expr;
 }

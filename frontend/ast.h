@@ -82,7 +82,7 @@ typedef enum ExprKind {
     EXPR_CALL,  /* symbol(args) */
     EXPR_IF,    /* if a then b else c */
     EXPR_FROM,  /* a from keys (args); a may be NULL in a declaration */
-    EXPR_SITE,  /* a at symbol */
+    EXPR_SITE,  /* a at symbol, as b: a string or NULL */
     EXPR_COUNT
 } ExprKind;
 
@@ -192,7 +192,7 @@ Expr *expr_binary(Parser *parser, Operator operator, Expr * a, Expr *b, Loc loc)
 Expr *expr_ternary(Parser *parser, ExprKind kind, Expr *a, Expr *b, Expr *c, Loc loc);
 Expr *expr_call(Parser *parser, Name name, Arg *args, Loc loc);
 Expr *expr_with_args(Parser *parser, ExprKind kind, Expr *a, Arg *args, Loc loc);
-Expr *expr_site(Parser *parser, Expr *a, Name kind, Loc loc);
+Expr *expr_site(Parser *parser, Expr *a, Name kind, Expr *path, Loc loc);
 
 Arg *arg_new(Parser *parser, Expr *value, Loc loc);
 Arg *arg_range(Parser *parser, Expr *start, Expr *stop, Loc loc);

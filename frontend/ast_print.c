@@ -130,6 +130,10 @@ static void print_plain(Text *text, const Expr *expr)
     case EXPR_SITE:
         print_expr(text, expr->a, PRECEDENCE_AT);
         text_format(text, " at %s", expr->symbol->name);
+        if (expr->b) {
+            text_add(text, " as ");
+            print_expr(text, expr->b, PRECEDENCE_POSTFIX);
+        }
         break;
     default:
         print_operator(text, expr);

@@ -70,6 +70,7 @@ static Expr *binary(Parser *parser, Operator operator, Expr *a, Expr *b, Loc loc
 %nonassoc EQ NE '<' LE '>' GE
 %left '+' '-'
 %precedence AT
+%precedence AS /* "at KIND as ..." goes on; a bound of a repeat is no place */
 %left '*' '/' '%' '@'
 %precedence SIGN
 %right '^'
@@ -269,7 +270,8 @@ expr:
   | expr '^' expr  { $$ = binary(parser, OPERATOR_POW, $1, $3, @$); }
   | '-' expr %prec SIGN  { $$ = expr_unary(parser, OPERATOR_NEG, $2, @$); }
   | '!' expr %prec SIGN  { $$ = expr_unary(parser, OPERATOR_NOT, $2, @$); }
-  | expr AT IDENT        { $$ = expr_site(parser, $1, $3, @$); }
+  | expr AT IDENT %prec AT   { $$ = expr_site(parser, $1, $3, NULL, @$); }
+  | expr AT IDENT AS STRING  { $$ = expr_site(parser, $1, $3, $5, @$); }
   | expr FROM keys       { $$ = expr_with_args(parser, EXPR_FROM, $1, arg_finish($3), @$); }
   | IF expr THEN expr ELSE expr  { $$ = expr_ternary(parser, EXPR_IF, $2, $4, $6, @$); }
 

@@ -98,6 +98,12 @@ static Val eval_site(Lower *l, const Expr *expr)
         return lower_error(l, expr->loc, "'at' marks tensors, not %s", value_kind_text(value));
     Attrs attrs = attrs_default();
     attrs.name = expr->symbol->name;
+    if (expr->b) {
+        const char *path = lower_string(l, expr->b, "the name of a place");
+        if (!path)
+            return value_error();
+        attrs.path = *path == '/' ? path + 1 : arena_format(l->arena, "%s%s", l->prefix, path);
+    }
     return lower_add(l, (Use){expr->loc, arena_format(l->arena, "at %s", attrs.name)}, OP_SITE,
                      &attrs, 1, (Node *[]){value.node});
 }

@@ -77,44 +77,6 @@ static bool read_targets(Driver *d)
     return count > 0;
 }
 
-/* --method lora:rslora=1,bias=all,r=8,alpha=16 */
-static bool read_method(Driver *d, const char *text)
-{
-    size_t length = strcspn(text, ":");
-    char *name = arena_strndup(d->arena, text, length);
-    if (!strcmp(name, "lora-fa")) {
-        d->spec.freeze_a = true;
-        name = "lora";
-    }
-    if (!d->spec.tensors)
-        d->spec.method = name;
-    int count = 0;
-    const char *const *items = text[length] ? peft_parse_names(text + length + 1, &count, d->arena) : NULL;
-    for (int i = 0; i < count; i++) {
-        const char *value = strchr(items[i], '=');
-        const char *key = value ? arena_strndup(d->arena, items[i], (size_t)(value - items[i])) : items[i];
-        value = value ? value + 1 : "1";
-        if (!strcmp(key, "rslora"))
-            d->spec.rslora = strcmp(value, "0") != 0;
-        else if (!strcmp(key, "r") || !strcmp(key, "rank"))
-            d->spec.rank = strtoll(value, NULL, 10);
-        else if (!strcmp(key, "alpha"))
-            d->spec.alpha = strtod(value, NULL);
-        else if (!strcmp(key, "dropout"))
-            d->spec.dropout = strtod(value, NULL);
-        else if (!strcmp(key, "bias") && !strcmp(value, "all"))
-            d->spec.bias = PEFT_BIAS_ALL;
-        else if (!strcmp(key, "bias") && !strcmp(value, "lora_only"))
-            d->spec.bias = PEFT_BIAS_LORA_ONLY;
-        else if (strcmp(key, "bias") != 0 || strcmp(value, "none") != 0) {
-            diag_error(&d->diag, nowhere, "--method: unknown setting '%s'; there are r, alpha, dropout, rslora, bias=none|all|lora_only",
-                       items[i]);
-            return false;
-        }
-    }
-    return true;
-}
-
 static const char *adapter_option(const Driver *d)
 {
     static const OptionId ids[] = {OPTION_ADAPTER, OPTION_MERGE, OPTION_WITH};
@@ -124,26 +86,37 @@ static const char *adapter_option(const Driver *d)
     return NULL;
 }
 
-/* A new adapter: --lora and its companions. */
+/* A new adapter: --method, and for LoRA --lora and its companions. */
 static bool read_new_adapter(Driver *d)
 {
     PeftSpec *spec = &d->spec;
-    double alpha;
+    const char *lora = option(d, OPTION_LORA), *method = option(d, OPTION_METHOD);
     spec->method = "lora";
-    spec->origin = arena_format(d->arena, "--lora %s", option(d, OPTION_LORA) ? option(d, OPTION_LORA) : "");
+    if (lora)
+        spec->origin = arena_format(d->arena, "--lora %s", lora);
     if (!option_integer(&d->options, OPTION_RANK, 8, 1, 65536, &spec->rank, &d->diag) ||
-        !option_real(&d->options, OPTION_ALPHA, 2.0 * (double)spec->rank, 0, 1e9, &alpha, &d->diag) ||
+        !option_real(&d->options, OPTION_ALPHA, 0, 0, 1e9, &spec->alpha, &d->diag) ||
         !option_real(&d->options, OPTION_DROPOUT, 0, 0, 0.999, &spec->dropout, &d->diag))
         return false;
-    spec->alpha = alpha;
-    if (option(d, OPTION_TRAIN))
-        spec->train = peft_parse_names(option(d, OPTION_TRAIN), &spec->train_count, d->arena);
-    if (option(d, OPTION_LORA) && !peft_parse_lora(spec, option(d, OPTION_LORA), d->arena, &d->diag))
-        return false;
-    if (!spec->target_count) {
-        spec->origin = "the method";
-        return peft_parse_lora(spec, "q,v", d->arena, &d->diag);
+    if (option(d, OPTION_TRAIN)) {
+        int count;
+        spec->train = peft_parse_names(option(d, OPTION_TRAIN), &count, d->arena);
+        spec->train_count = count;
     }
+    if (lora && !peft_parse_lora(spec, lora, d->arena, &d->diag))
+        return false;
+    if (method && !peft_parse_method(spec, method, d->arena, &d->diag))
+        return false;
+    bool is_lora = !strcmp(spec->method, "lora");
+    if (!is_lora && (lora || option(d, OPTION_RANK) || option(d, OPTION_ALPHA) || option(d, OPTION_DROPOUT))) {
+        diag_error(&d->diag, nowhere, "--lora, --rank, --alpha and --dropout are LoRA's; method '%s' has settings of its own: "
+                   "--method %s:key=value", spec->method, spec->method);
+        return false;
+    }
+    if (is_lora && spec->alpha <= 0)
+        spec->alpha = 2.0 * (double)spec->rank;
+    if (is_lora && !spec->target_count)
+        return peft_parse_lora(spec, "q,v", d->arena, &d->diag);
     return true;
 }
 
@@ -162,7 +135,7 @@ static bool read_adaptation(Driver *d)
         return true;
     if (adapter ? !main_read_adapter(&d->files, adapter, &d->spec, d->arena, &d->diag) : !read_new_adapter(d))
         return false;
-    if (option(d, OPTION_METHOD) && !read_method(d, option(d, OPTION_METHOD)))
+    if (adapter && option(d, OPTION_METHOD) && !peft_parse_method(&d->spec, option(d, OPTION_METHOD), d->arena, &d->diag))
         return false;
     return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
 }
@@ -371,6 +344,26 @@ static bool compile(Driver *d)
 
 /* --- lists -------------------------------------------------------------------------------------------------------------------- */
 
+static void list_settings(const PeftMethod *method)
+{
+    for (int i = 0; i < method->key_count; i++) {
+        const PeftKey *key = &method->keys[i];
+        printf("%s%s%s%s", i ? ", " : "                   ", key->name, key->fallback ? "=" : "", key->fallback ? key->fallback : "");
+    }
+    if (method->key_count)
+        putchar('\n');
+}
+
+static void list_methods(void)
+{
+    for (int i = 0; i < peft_method_count; i++) {
+        printf("%-18s %s\n", peft_methods[i]->name, peft_methods[i]->summary);
+        list_settings(peft_methods[i]);
+    }
+    for (int i = 0; i < peft_variant_count; i++)
+        printf("%-18s %s: %s:%s\n", peft_variants[i].name, peft_variants[i].summary, peft_variants[i].method, peft_variants[i].settings);
+}
+
 static bool print_list(const Options *options)
 {
     if (options->value[OPTION_HELP])
@@ -381,8 +374,7 @@ static bool print_list(const Options *options)
         for (int i = 0; i < pass_count; i++)
             printf("%-12s %s\n", pass_table[i].name, pass_table[i].summary);
     else if (options->value[OPTION_LIST_METHODS])
-        for (int i = 0; i < peft_method_count; i++)
-            printf("%-12s %s\n", peft_methods[i]->name, peft_methods[i]->summary);
+        list_methods();
     else if (options->value[OPTION_LIST_TARGETS])
         for (int i = 0; backend_tier_name(i); i++)
             puts(backend_tier_name(i));

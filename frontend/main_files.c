@@ -152,7 +152,8 @@ static bool has_place(const char *name, const Graph *graph, const PeftResult *re
         if (graph->params[i]->adapter && graph->params[i]->tensor && !strcmp(graph->params[i]->tensor, name))
             return true;
     for (int i = 0; i < result->merge_count; i++)
-        if ((result->merges[i].a && !strcmp(result->merges[i].a, name)) || !strcmp(result->merges[i].b, name))
+        if ((result->merges[i].a && !strcmp(result->merges[i].a, name)) || (result->merges[i].b && !strcmp(result->merges[i].b, name)) ||
+            (result->merges[i].factor && !strcmp(result->merges[i].factor, name)))
             return true;
     return false;
 }

@@ -15,6 +15,7 @@ typedef struct Factor {
 typedef struct Fold {
     const PeftMerge *merge;
     Factor a, b; /* a replaced tensor: b only */
+    Factor l;    /* a scaled one: this only */
 } Fold;
 
 struct Merger {
@@ -52,8 +53,9 @@ Merger *merger_open(const ModelFiles *files, const PeftResult *result, Arena *ar
     for (int i = 0; i < merger->count; i++) {
         Fold *fold = &merger->folds[i];
         fold->merge = &result->merges[i];
-        if ((fold->merge->a && !read_factor(files, fold->merge->a, &fold->a, error)) ||
-            !read_factor(files, fold->merge->b, &fold->b, error)) {
+        const PeftMerge *m = fold->merge;
+        if ((m->a && !read_factor(files, m->a, &fold->a, error)) || (m->b && !read_factor(files, m->b, &fold->b, error)) ||
+            (m->factor && !read_factor(files, m->factor, &fold->l, error))) {
             merger_close(merger);
             return NULL;
         }
@@ -66,6 +68,7 @@ void merger_close(Merger *merger)
     for (int i = 0; merger && i < merger->count; i++) {
         free(merger->folds[i].a.data);
         free(merger->folds[i].b.data);
+        free(merger->folds[i].l.data);
     }
 }
 
@@ -93,6 +96,17 @@ static void add_update(const Fold *fold, int64_t row, int64_t width, double *sum
         values[c] += m->scale * sum[c];
 }
 
+/* Multiplies what the vector is for of row `row`. */
+static void scale_row(const Fold *fold, int64_t row, int64_t width, double *values)
+{
+    const PeftMerge *m = fold->merge;
+    const float *l = fold->l.data;
+    if (!m->transposed && (row < m->out_start || row >= m->out_stop))
+        return;
+    for (int64_t c = m->transposed ? m->out_start : 0; c < (m->transposed ? m->out_stop : width); c++)
+        values[c] *= (double)l[m->transposed ? c : row];
+}
+
 /* Row `row` of the base tensor `name` with all that is folded into it, exact to double; `work` is as long as the row. */
 static void merge_row(const Merger *merger, const char *name, int64_t row, int64_t width, double *work, double *values)
 {
@@ -100,7 +114,9 @@ static void merge_row(const Merger *merger, const char *name, int64_t row, int64
         const Fold *fold = &merger->folds[i];
         if (strcmp(fold->merge->tensor, name) != 0)
             continue;
-        if (fold->merge->a)
+        if (fold->merge->factor)
+            scale_row(fold, row, width, values);
+        else if (fold->merge->a)
             add_update(fold, row, width, work, values);
         else
             for (int64_t c = 0; c < width; c++)

@@ -213,7 +213,7 @@ SHAPE(reshape)
     if (!given_dims(s))
         return false;
     bool equal = type_elements(IN(0), NULL) == type_elements(OUT, NULL);
-    for (int64_t dim = DIM_R; dim <= DIM_T; dim++)
+    for (int64_t dim = -DIM_SYMBOLS; dim <= DIM_T; dim++)
         equal = equal && count_dim(IN(0), dim) == count_dim(OUT, dim);
     if (equal)
         return true;

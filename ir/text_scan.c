@@ -173,7 +173,7 @@ bool scan_bool(Scan *s, bool *value)
 
 static bool read_dim(Scan *s, int64_t *dim)
 {
-    for (*dim = DIM_T; *dim >= DIM_R; --*dim)
+    for (*dim = DIM_T; *dim >= -DIM_SYMBOLS; --*dim)
         if (scan_accept_word(s, dim_str(s->arena, *dim)))
             return true;
     const char *start = (scan_space(s), s->at);

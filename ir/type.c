@@ -58,7 +58,7 @@ bool dim_is_fixed(int64_t dim)
 bool type_is_valid(Type type)
 {
     for (int i = 0; i < type.rank; i++)
-        if (type.dim[i] < DIM_R || type.dim[i] == 0)
+        if (type.dim[i] < -DIM_SYMBOLS || type.dim[i] == 0)
             return false;
     return type.rank >= 0 && type.rank <= MAX_RANK && type_elements(type, NULL) <= DIM_MAX;
 }
@@ -83,7 +83,7 @@ const char *dim_str(Arena *arena, int64_t dim)
 {
     if (dim >= 0)
         return arena_format(arena, "%lld", (long long)dim);
-    return dim == DIM_T ? "T" : dim == DIM_S ? "S" : dim == DIM_R ? "R" : "?";
+    return dim == DIM_T ? "T" : dim == DIM_S ? "S" : dim == DIM_R ? "R" : dim == DIM_Q ? "Q" : "?";
 }
 
 const char *type_str(Arena *arena, Type type)

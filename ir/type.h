@@ -4,6 +4,7 @@
  *   T  tokens of the sequence (after the backend packs sequences: tokens in flight)
  *   S  keys: what attention looks at (in training the sequence itself, S = T; with a cache more)
  *   R  rows asked for: the tokens whose logits somebody wants
+ *   Q  one for the sequence as a whole (after packing: sequences in flight)
  */
 #pragma once
 #include <stdbool.h>
@@ -18,13 +19,13 @@ typedef enum DType {
 } DType;
 
 enum { MAX_RANK = 6 };
-enum { DIM_T = -1, DIM_S = -2, DIM_R = -3 };
+enum { DIM_T = -1, DIM_S = -2, DIM_R = -3, DIM_Q = -4, DIM_SYMBOLS = 4 };
 #define DIM_MAX ((int64_t)1 << 40)
 
 typedef struct Type {
     DType dtype;
     int rank;
-    int64_t dim[MAX_RANK]; /* slowest first; negative: DIM_T, DIM_S, DIM_R */
+    int64_t dim[MAX_RANK]; /* slowest first; negative: DIM_T, DIM_S, DIM_R, DIM_Q */
 } Type;
 
 const char *dtype_text(DType dtype);

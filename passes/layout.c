@@ -70,15 +70,15 @@ static int64_t matrix_bytes(int64_t rows, int64_t columns, int store)
 static void choose(const Node *node, const ParamUse *use, int store, Stored *stored)
 {
     const Type *type = &node->type;
-    if (type->rank <= 1) {
+    bool product = use->product || use->product_backward;
+    if (type->rank <= 1 || (type->rank == 2 && type->dim[0] == 1 && !product && !use->lookup)) {
         stored->layout = STORED_VECTOR;
         stored->rows = 1;
-        stored->columns = type->rank ? type->dim[0] : 1;
+        stored->columns = type->rank ? type->dim[type->rank - 1] : 1;
         stored->bytes = round_up(stored->columns, VECTOR_FLOATS) * 4;
         stored->streamed = true;
         return;
     }
-    bool product = use->product || use->product_backward;
     /* A backward-only product multiplies by the transpose of what the forward one would. */
     stored->flipped = use->product ? use->flip : use->product_backward && !use->flip_backward;
     stored->rows = type->dim[stored->flipped ? 1 : 0];

@@ -7,75 +7,6 @@
 
 static const Loc nowhere = {0};
 
-const char *const *peft_parse_names(const char *text, int *count, Arena *arena)
-{
-    const char **names = NULL;
-    int capacity = 0;
-    *count = 0;
-    while (*text) {
-        size_t length = strcspn(text, ",");
-        if (length)
-            ARENA_PUSH(arena, names, *count, capacity, arena_strndup(arena, text, length));
-        text += length + (text[length] == ',');
-    }
-    return names;
-}
-
-bool peft_parse_lora(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
-{
-    int count, pattern_capacity = 0;
-    const char *const *items = peft_parse_names(text, &count, arena);
-    const char **targets = ARENA_ARRAY(arena, const char *, count + 1);
-    PeftPattern *patterns = NULL;
-    for (int i = 0; i < count; i++) {
-        size_t length = strcspn(items[i], "=");
-        targets[i] = arena_strndup(arena, items[i], length);
-        if (items[i][length] != '=')
-            continue;
-        char *end;
-        PeftPattern pattern = {.key = targets[i], .is_role = true};
-        pattern.rank = strtoll(items[i] + length + 1, &end, 10);
-        if (*end == ':')
-            pattern.alpha = strtod(end + 1, &end);
-        else
-            pattern.alpha = 2.0 * (double)pattern.rank;
-        if (*end || pattern.rank < 1) {
-            diag_error(diag, nowhere, "--lora: '%s' is not ROLE, ROLE=RANK or ROLE=RANK:ALPHA", items[i]);
-            return false;
-        }
-        ARENA_PUSH(arena, patterns, spec->pattern_count, pattern_capacity, pattern);
-    }
-    if (!count) {
-        diag_error(diag, nowhere, "--lora needs roles or module names, e.g. --lora q,v");
-        return false;
-    }
-    spec->targets = targets;
-    spec->target_count = count;
-    spec->patterns = patterns;
-    return true;
-}
-
-bool peft_parse_layers(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
-{
-    int count, capacity = 0;
-    const char *const *items = peft_parse_names(text, &count, arena);
-    int64_t *layers = NULL;
-    for (int i = 0; i < count; i++) {
-        char *end;
-        long long first = strtoll(items[i], &end, 10), last = first + 1;
-        if (*end == ':')
-            last = strtoll(end + 1, &end, 10);
-        if (*end || first < 0 || last <= first || last > 100000) {
-            diag_error(diag, nowhere, "--layers: '%s' is not a layer or a range FIRST:END", items[i]);
-            return false;
-        }
-        for (long long l = first; l < last; l++)
-            ARENA_PUSH(arena, layers, spec->layer_count, capacity, (int64_t)l);
-    }
-    spec->layers = layers;
-    return true;
-}
-
 /* --- adapter_config.json --------------------------------------------------------------------------------------------- */
 
 typedef struct Reader {
@@ -93,7 +24,7 @@ static bool bad(Reader *r, const char *key, const char *expected)
 }
 
 /* A list of strings, or null.  A string is given to *single where that is allowed. */
-static bool read_names(Reader *r, const char *key, const char *const **names, int *count, const char **single)
+static bool read_names(Reader *r, const char *key, const char *const **names, int64_t *count, const char **single)
 {
     const json_t *value = json_object_get(r->root, key);
     *count = 0;
@@ -251,6 +182,48 @@ static bool read_peft_lora(Reader *r)
     return false;
 }
 
+static bool read_peft_ia3(Reader *r)
+{
+    PeftSpec *spec = r->spec;
+    const char *feedforward = NULL;
+    spec->method = "ia3";
+    spec->train_is_modules = true;
+    if (!read_names(r, "target_modules", &spec->targets, &spec->target_count, &spec->target_regex) ||
+        !read_names(r, "exclude_modules", &spec->exclude, &spec->exclude_count, NULL) ||
+        !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL) ||
+        !read_names(r, "feedforward_modules", &spec->feedforward, &spec->feedforward_count, &feedforward))
+        return false;
+    if (feedforward)
+        return bad(r, "feedforward_modules", "a list of names (a regular expression is not supported)");
+    return spec->target_count || spec->target_regex || bad(r, "target_modules", "a list of the modules the adapter is for");
+}
+
+/* {"method": NAME, "key": value, ...} as settings.c writes it. */
+static bool read_keys(Reader *r, const PeftMethod *method)
+{
+    const char *name;
+    json_t *value;
+    r->spec->method = method->name;
+    peft_defaults(r->spec, method, r->arena);
+    json_object_foreach((json_t *)(uintptr_t)r->root, name, value) {
+        if (!strcmp(name, "method"))
+            continue;
+        char number[40];
+        const char *text = json_string_value(value);
+        if (json_is_number(value)) {
+            snprintf(number, sizeof number, "%.17g", json_number_value(value));
+            text = number;
+        }
+        if (json_is_boolean(value))
+            text = json_is_true(value) ? "1" : "0";
+        if (!text)
+            return bad(r, name, "a number or a string");
+        if (!peft_set_key(r->spec, method, name, text, r->path, r->arena, r->diag))
+            return false;
+    }
+    return true;
+}
+
 static bool read_split_lora(Reader *r)
 {
     double rank = 0, alpha = 0;
@@ -270,12 +243,17 @@ static bool read_any(Reader *r)
     if (json_is_string(type)) {
         if (!strcmp(json_string_value(type), "LORA"))
             return read_peft_lora(r);
-        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA is", r->path,
+        if (!strcmp(json_string_value(type), "IA3"))
+            return read_peft_ia3(r);
+        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA and IA3 are", r->path,
                    json_string_value(type));
         return false;
     }
     if (json_is_string(method) && !strcmp(json_string_value(method), "split_lora"))
         return read_split_lora(r);
+    const PeftMethod *known = json_is_string(method) ? peft_find_method(json_string_value(method)) : NULL;
+    if (known && !known->settings)
+        return read_keys(r, known);
     if (json_is_string(method))
         diag_error(r->diag, nowhere, "%s: adapters of method '%s' are not supported", r->path, json_string_value(method));
     else

@@ -8,22 +8,17 @@
 #include <math.h>
 #include <string.h>
 
-#include "ir/build.h"
-#include "passes/peft/select.h"
+#include "passes/peft/rewrite.h"
+#include "passes/peft/settings.h"
 
 typedef struct Lora {
+    PeftRewrite *r;
     Graph *graph;
     const PeftSpec *spec;
-    PeftResult *result;
     Diag *diag;
-    Node **map; /* replacement of each node, by id */
-    int node_count;
     PeftSite *sites;
     int site_count;
-    int merge_capacity;
 } Lora;
-
-static const Loc nowhere = {0};
 
 /* Width of what a product or a lookup gives. */
 static int64_t node_out(const Node *node)
@@ -57,18 +52,18 @@ static bool fit_adapter(Lora *l, PeftSite *site, const char *a, int64_t in)
         return true;
     const PeftTensor *tensor = adapter_tensor(l->spec, a);
     if (!tensor) {
-        diag_error(l->diag, nowhere, "%s: the adapter has no tensor '%s', which its target_modules ask for",
+        diag_error(l->diag, peft_nowhere, "%s: the adapter has no tensor '%s', which its target_modules ask for",
                    l->spec->origin, a);
         return false;
     }
     if (tensor->rank != 2 || tensor->shape[1] != in) {
-        diag_error(l->diag, nowhere, "%s: '%s' does not fit this model: expected [%lld, %lld], got [%lld, %lld]",
+        diag_error(l->diag, peft_nowhere, "%s: '%s' does not fit this model: expected [%lld, %lld], got [%lld, %lld]",
                    l->spec->origin, a, (long long)site->rank, (long long)in, (long long)tensor->shape[0],
                    (long long)tensor->shape[1]);
         return false;
     }
     if (tensor->shape[0] != site->rank) {
-        diag_error(l->diag, nowhere, "%s: '%s' has rank %lld, but the configuration says %lld", l->spec->origin, a,
+        diag_error(l->diag, peft_nowhere, "%s: '%s' has rank %lld, but the configuration says %lld", l->spec->origin, a,
                    (long long)tensor->shape[0], (long long)site->rank);
         return false;
     }
@@ -80,14 +75,9 @@ static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
     int64_t most = in < out ? in : out;
     if (site->rank >= 1 && site->rank <= most)
         return true;
-    diag_error(l->diag, nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension", l->spec->origin,
+    diag_error(l->diag, peft_nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension", l->spec->origin,
                (long long)site->rank, site->param->module, (long long)most);
     return false;
-}
-
-static void add_merge(Lora *l, PeftMerge merge)
-{
-    ARENA_PUSH(l->graph->arena, l->result->merges, l->result->merge_count, l->merge_capacity, merge);
 }
 
 /* s (dropout(x) A'), the first half. */
@@ -120,7 +110,7 @@ static void up(Lora *l, const PeftSite *site, Node *u, const char *b, int64_t ex
     Node *node = adapter_param(g, l->spec, b, site->rank, out, extent, start, name);
     node->param->init = INIT_ZERO;
     node->param->fast = true;
-    l->map[site->node->id] = b_add(g, site->node, b_matmul(g, u, node, false, false));
+    rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
 }
 
 /* All sites of one module that share an A: the slices of a fused weight. */
@@ -144,13 +134,13 @@ static bool rewrite_product(Lora *l, PeftSite *site)
         up(l, other, u, b, extent, apart ? 0 : part.start);
         other->done = true;
     }
-    add_merge(l, (PeftMerge){.tensor = param->tensor,
-                             .a = a,
-                             .b = b,
-                             .scale = scaling(l, site),
-                             .transposed = !param->transposed,
-                             .out_start = apart ? slice.start : 0,
-                             .out_stop = apart ? slice.stop : slice.extent});
+    rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
+                                        .a = a,
+                                        .b = b,
+                                        .scale = scaling(l, site),
+                                        .transposed = !param->transposed,
+                                        .out_start = apart ? slice.start : 0,
+                                        .out_stop = apart ? slice.stop : slice.extent});
     return true;
 }
 
@@ -170,12 +160,12 @@ static bool rewrite_lookup(Lora *l, PeftSite *site)
     node->param->init = INIT_NORMAL;
     node->param->init_scale = 1;
     node->param->fast = true;
-    l->map[site->node->id] = b_add(g, site->node, b_matmul(g, u, node, false, false));
+    rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
     if (site->tied)
-        l->result->cannot_merge = arena_format(g->arena, "'%s' is the output head as well, which the update must not change",
-                                               site->param->tensor);
+        rewrite_cannot_merge(l->r, arena_format(g->arena, "'%s' is the output head as well, which the update must not change",
+                                                site->param->tensor));
     else /* the table is [entries, d] = (B A)' */
-        add_merge(l, (PeftMerge){.tensor = site->param->tensor, .a = a, .b = b, .scale = scaling(l, site),
+        rewrite_add_merge(l->r, (PeftMerge){.tensor = site->param->tensor, .a = a, .b = b, .scale = scaling(l, site),
                                  .transposed = true, .out_stop = width});
     return true;
 }
@@ -188,13 +178,6 @@ static bool has_lora(const Lora *l, const char *module)
     return false;
 }
 
-/* A checkpoint tensor that is trained whole moves into the adapter's file. */
-static void train_whole(Lora *l, Param *param, const char *tensor)
-{
-    add_merge(l, (PeftMerge){.tensor = param->tensor, .b = tensor});
-    param_into_adapter(param, l->spec, tensor);
-}
-
 static void train_biases(Lora *l)
 {
     for (int i = 0; i < l->graph->param_count; i++) {
@@ -205,59 +188,35 @@ static void train_biases(Lora *l)
         bool own = has_lora(l, param->module);
         if (l->spec->bias == PEFT_BIAS_NONE || (l->spec->bias == PEFT_BIAS_LORA_ONLY && !own))
             continue;
-        train_whole(l, param, peft_name(l->graph, param->module, own ? ".base_layer.bias" : ".bias"));
+        rewrite_train_whole(l->r, param, peft_name(l->graph, param->module, own ? ".base_layer.bias" : ".bias"));
     }
 }
 
-static bool ends_with(const char *text, const char *end)
+static bool apply(PeftRewrite *r)
 {
-    size_t t = strlen(text), n = strlen(end);
-    return n <= t && !strcmp(text + t - n, end);
-}
-
-static bool train_further(Lora *l)
-{
-    bool ok = true;
-    for (int t = 0; t < l->spec->train_count; t++) {
-        const char *target = l->spec->train[t];
-        int hits = 0;
-        for (int i = 0; i < l->graph->param_count; i++) {
-            Param *param = l->graph->params[i];
-            bool hit = !param->adapter && (l->spec->train_is_modules ? ends_with(param->module, target)
-                                                                     : param->role && !strcmp(param->role, target));
-            if (!hit)
-                continue;
-            train_whole(l, param, peft_name(l->graph, param->tensor, ""));
-            hits++;
-        }
-        if (!hits && !l->spec->tensors) {
-            diag_error(l->diag, nowhere, "%s: '%s', to be trained whole, matches no weight of model '%s'", l->spec->origin,
-                       target, l->graph->name);
-            ok = false;
-        }
-    }
-    return ok;
-}
-
-static bool apply(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
-{
-    Lora l = {.graph = graph, .spec = spec, .result = result, .diag = diag, .node_count = graph->node_count};
-    l.sites = peft_select(graph, spec, &l.site_count, diag);
+    Lora l = {.r = r, .graph = r->graph, .spec = r->spec, .diag = r->diag};
+    l.sites = peft_select(r->graph, r->spec, &l.site_count, r->diag);
     if (!l.sites)
         return false;
-    l.map = ARENA_ARRAY(graph->arena, Node *, graph->node_count);
-    bool ok = true;
-    for (int i = 0; i < l.site_count && ok; i++) {
+    for (int i = 0; i < l.site_count; i++) {
         PeftSite *site = &l.sites[i];
-        if (!site->done)
-            ok = site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site);
+        if (!site->done && !(site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site)))
+            return false;
     }
-    if (!ok)
-        return false;
     train_biases(&l);
-    ok = train_further(&l);
-    graph_replace_all(graph, l.map, l.node_count);
-    return ok;
+    return true;
 }
 
-const PeftMethod peft_lora = {"lora", "low-rank update of the selected products", apply};
+static const PeftKey keys[] = {
+    PEFT_KEY("targets", NAMES, targets, 0, 0, NULL),
+    PEFT_KEY("r", INT, rank, 1, 65536, NULL),
+    PEFT_KEY("rank", INT, rank, 1, 65536, NULL),
+    PEFT_KEY("alpha", REAL, alpha, 0, 1e9, NULL),
+    PEFT_KEY("dropout", REAL, dropout, 0, 0.999, NULL),
+    PEFT_KEY("rslora", FLAG, rslora, 0, 0, NULL),
+    PEFT_KEY("freeze_a", FLAG, freeze_a, 0, 0, NULL),
+    PEFT_KEY("bias", BIAS, bias, 0, 0, NULL),
+};
+
+const PeftMethod peft_lora = {"lora", "low-rank update of the selected products (Hu et al., 2021)", apply, keys,
+                              sizeof keys / sizeof *keys, peft_lora_settings};

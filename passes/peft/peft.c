@@ -1,30 +1,33 @@
 /* peft.c - runs the chosen method and says what it did. */
-#include "passes/peft/peft.h"
+#include "passes/peft/rewrite.h"
 
 #include <string.h>
 
 #include "passes/peft/settings.h"
 
+#define VARIANT(name, method, settings, summary)
 #define PEFT(name) extern const PeftMethod peft_##name;
 #include "passes/peft/peft.def"
 
 const PeftMethod *const peft_methods[] = {
+#define VARIANT(name, method, settings, summary)
 #define PEFT(name) &peft_##name,
 #include "passes/peft/peft.def"
 };
 const int peft_method_count = sizeof peft_methods / sizeof *peft_methods;
 
-static const PeftMethod *find_method(const char *name, Arena *arena, Diag *diag)
+const PeftVariant peft_variants[] = {
+#define VARIANT(name, method, settings, summary) {name, method, settings, summary},
+#define PEFT(name)
+#include "passes/peft/peft.def"
+};
+const int peft_variant_count = sizeof peft_variants / sizeof *peft_variants;
+
+const PeftMethod *peft_find_method(const char *name)
 {
-    const char **names = ARENA_ARRAY(arena, const char *, peft_method_count);
-    for (int i = 0; i < peft_method_count; i++) {
-        names[i] = peft_methods[i]->name;
-        if (!strcmp(names[i], name))
+    for (int i = 0; i < peft_method_count; i++)
+        if (!strcmp(peft_methods[i]->name, name))
             return peft_methods[i];
-    }
-    const char *near = nearest_word(name, names, peft_method_count);
-    diag_error(diag, (Loc){0}, "unknown method '%s'%s%s%s; --list-methods shows what there is", name,
-               near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
     return NULL;
 }
 
@@ -40,15 +43,44 @@ static void count_parameters(const Graph *graph, PeftResult *result)
     }
 }
 
+/* What was selected, by role and by kind of tensor. */
+static const char *describe(const Graph *graph, const PeftSpec *spec, const PeftResult *result)
+{
+    Text text = {.arena = graph->arena};
+    int tensors = 0, layers = 0, last = LAYER_NONE;
+    for (int i = 0; i < graph->param_count; i++) {
+        const Param *param = graph->params[i];
+        if (!param->adapter)
+            continue;
+        tensors++;
+        layers += param->layer != LAYER_NONE && param->layer != last;
+        last = param->layer;
+    }
+    text_format(&text, "%s: %d tensors in %d of %d layers, %lld of %lld parameters trained (%.3f %%)\n", spec->method, tensors, layers,
+                graph->layer_count, (long long)result->trained_parameters, (long long)result->total_parameters,
+                100 * (double)result->trained_parameters / (double)result->total_parameters);
+    return text.data;
+}
+
 bool peft(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
 {
-    const PeftMethod *method = find_method(spec->method, graph->arena, diag);
-    if (!method)
+    const PeftMethod *method = peft_find_method(spec->method);
+    if (!method) {
+        peft_unknown_method(spec->method, graph->arena, diag);
         return false;
+    }
+    PeftRewrite r = {.graph = graph, .spec = spec, .result = result, .diag = diag, .node_count = graph->node_count};
+    r.map = ARENA_ARRAY(graph->arena, Node *, graph->node_count + 1);
+    int errors = diag->errors;
     result->method = method->name;
-    if (!method->apply(graph, spec, result, diag))
+    if (!method->apply(&r))
         return false;
+    rewrite_train_further(&r, method->settings && !spec->split);
+    if (diag->errors > errors)
+        return false;
+    graph_replace_all(graph, r.map, r.node_count);
     count_parameters(graph, result);
-    result->settings = peft_settings(graph, spec, result);
+    result->settings = peft_settings(&r, method);
+    result->matched = describe(graph, spec, result);
     return true;
 }

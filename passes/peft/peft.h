@@ -4,6 +4,7 @@
  * method rewrite each, freezes everything else and reports what it did in a PeftResult. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "ir/diag.h"
@@ -29,10 +30,10 @@ typedef struct PeftTensor {
 typedef struct PeftSpec {
     const char *method;            /* row of peft.def: "lora" */
     const char *const *targets;    /* roles ("q"), module names or paths ("c_attn", "h.0.attn.c_attn"), "all-linear" */
-    int target_count;
+    int64_t target_count;
     const char *target_regex;      /* PEFT: a string of target_modules, matched against the whole path */
     const char *const *exclude;    /* PEFT: exclude_modules */
-    int exclude_count;
+    int64_t exclude_count;
     int64_t rank;
     double alpha;
     double dropout;
@@ -44,19 +45,28 @@ typedef struct PeftSpec {
     const int64_t *layers;         /* only these blocks; count -1: all */
     int layer_count;
     const char *const *train;      /* further roles or module names trained whole (--train, modules_to_save) */
-    int train_count;
+    int64_t train_count;
     bool train_is_modules;         /* modules_to_save: path endswith; else roles */
     const PeftTensor *tensors;     /* --adapter, --with: the adapter's own tensors; NULL: a new adapter */
     int tensor_count;
     bool split;                    /* adapter of method "split_lora" (loralib's slices) */
+    const char *const *feedforward; /* (IA)3: modules or roles whose input is scaled, not their output */
+    int64_t feedforward_count;
+    int64_t bottleneck;            /* bottleneck adapters: width */
+    const char *activation;        /* ... "relu", "silu", "gelu", "gelu_tanh", "tanh" */
+    double scale;                  /* parallel adapters: factor of what is added */
+    int64_t drop_first;            /* AdapterDrop: blocks from the first on without adapter */
+    int64_t blocks;                /* top: how many of the last blocks are trained */
     bool infer;                    /* --with: nothing is trained, the adapter's tensors are constants */
     const char *origin;            /* for messages: "--lora q,v" or "DIR/adapter_config.json" */
 } PeftSpec;
 
-/* A fold of the adapter into a base tensor: file[out slice] += scale * B A (as [out, in], or its transpose). */
+/* A fold of the adapter into a base tensor: file[out slice] += scale * B A (as [out, in], or its transpose); without `a` the tensor
+ * becomes `b`; with `factor` its rows (its columns, when transposed) out_start .. out_stop - 1 are multiplied by that vector's. */
 typedef struct PeftMerge {
     const char *tensor;            /* base tensor in the checkpoint */
     const char *a, *b;             /* tensors of the adapter: a [r, in], b [out, r] */
+    const char *factor;            /* ... a vector as long as the axis; a and b are NULL then */
     double scale;
     bool transposed;               /* the base tensor is [in, out] (Conv1D) */
     int64_t out_start, out_stop;   /* slice of the out axis of the base tensor that b's rows stand for */
@@ -76,10 +86,39 @@ typedef struct PeftResult {
 /* The pass: rewrites `graph`; false after reporting errors (what matched nothing, rank too large, ...). */
 bool peft(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag);
 
-/* A method: one file each, listed in peft.def. */
+/* A setting of a method: `--method NAME:key=value`, and a field of its adapter_config.json. */
+typedef enum PeftKeyKind { PEFT_KEY_INT, PEFT_KEY_REAL, PEFT_KEY_FLAG, PEFT_KEY_TEXT, PEFT_KEY_NAMES, PEFT_KEY_BIAS } PeftKeyKind;
+
+typedef struct PeftKey {
+    const char *name;
+    PeftKeyKind kind;
+    size_t field;              /* of PeftSpec; NAMES: a list, with its count behind it */
+    double low, high;          /* of numbers */
+    const char *fallback;      /* as it would be written; NULL: stays as it is */
+} PeftKey;
+#define PEFT_KEY(name, kind, field, low, high, fallback) \
+    {name, PEFT_KEY_##kind, offsetof(PeftSpec, field), low, high, fallback}
+
+/* A method: one file each, listed in peft.def.  Methods that PEFT has are stored in its form (settings.c); the others as
+ * {"method": NAME, "key": value ...}. */
+typedef struct PeftRewrite PeftRewrite;
 typedef struct PeftMethod {
     const char *name, *summary;
-    bool (*apply)(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag);
+    bool (*apply)(PeftRewrite *rewrite);
+    const PeftKey *keys;
+    int key_count;
+    const char *(*settings)(const PeftRewrite *rewrite); /* adapter_config.json in PEFT's form; NULL: the method is not PEFT's */
 } PeftMethod;
 extern const PeftMethod *const peft_methods[];
 extern const int peft_method_count;
+
+/* A method under another name with some settings made: "dora" is "lora:dora=1". */
+typedef struct PeftVariant {
+    const char *name, *method, *settings, *summary;
+} PeftVariant;
+extern const PeftVariant peft_variants[];
+extern const int peft_variant_count;
+
+const PeftMethod *peft_find_method(const char *name);
+/* Reports it, with a suggestion. */
+void peft_unknown_method(const char *name, Arena *arena, Diag *diag);

@@ -118,7 +118,7 @@ static void set_rank(const PeftSpec *spec, PeftSite *site, Diag *diag)
 
 static void report_misses(const Graph *graph, const PeftSpec *spec, const int *hits, Diag *diag)
 {
-    int targets = spec->target_regex || is_all_linear(spec) ? 1 : spec->target_count;
+    int64_t targets = spec->target_regex || is_all_linear(spec) ? 1 : spec->target_count;
     for (int t = 0; t < targets; t++) {
         if (hits[t])
             continue;

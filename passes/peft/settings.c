@@ -1,6 +1,7 @@
 /* settings.c - adapter_config.json as PEFT writes it (`json.dumps(indent=2, sort_keys=True)`): the keys that PEFT >= 0.10 reads. */
 #include "passes/peft/settings.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,8 +112,10 @@ static void add_patterns(const Graph *graph, Text *text, const PeftSpec *spec, b
 
 static void add_saved(Graph *graph, Text *text, const PeftSpec *spec)
 {
-    const char **names = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
+    const char **names = ARENA_ARRAY(graph->arena, const char *, graph->param_count + spec->train_count + 3);
     int count = 0;
+    if (graph_classifies(graph))
+        names[count++] = "classifier", names[count++] = "score";
     if (spec->train_is_modules) {
         for (int i = 0; i < spec->train_count; i++)
             names[count++] = spec->train[i];
@@ -137,8 +140,98 @@ static void add_split(Text *text, const PeftSpec *spec)
     text_format(text, "\n  ],\n  \"r\": %lld\n}", (long long)spec->rank);
 }
 
-const char *peft_settings(Graph *graph, const PeftSpec *spec, const PeftResult *result)
+/* "CAUSAL_LM", "SEQ_CLS", or null for what PEFT has no name for. */
+static json_t *task_type(const Graph *graph)
 {
+    if (graph_classifies(graph))
+        return json_string("SEQ_CLS");
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op == OP_INPUT && !strcmp(graph->nodes[i]->attrs.name, "targets"))
+            return json_string("CAUSAL_LM");
+    return json_null();
+}
+
+static const char *write_json(Arena *arena, json_t *all)
+{
+    char *text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
+    const char *copy = arena_strdup(arena, text ? text : "{}");
+    free(text);
+    json_decref(all);
+    return copy;
+}
+
+/* {"method": NAME, "key": value ...} */
+static const char *documented_settings(Arena *arena, const PeftSpec *spec, const PeftMethod *method)
+{
+    json_t *all = json_pack("{s:s}", "method", method->name);
+    for (int i = 0; i < method->key_count; i++) {
+        const PeftKey *key = &method->keys[i];
+        const void *field = (const char *)spec + key->field;
+        if (key->kind == PEFT_KEY_INT)
+            json_object_set_new(all, key->name, json_integer(*(const int64_t *)field));
+        else if (key->kind == PEFT_KEY_REAL)
+            json_object_set_new(all, key->name, json_real(*(const double *)field));
+        else if (key->kind == PEFT_KEY_FLAG)
+            json_object_set_new(all, key->name, json_boolean(*(const bool *)field));
+        else if (key->kind == PEFT_KEY_TEXT)
+            json_object_set_new(all, key->name, json_string(*(const char *const *)field));
+    }
+    return write_json(arena, all);
+}
+
+const char *peft_settings(const PeftRewrite *r, const PeftMethod *method)
+{
+    return method->settings ? method->settings(r) : documented_settings(r->graph->arena, r->spec, method);
+}
+
+/* --- (IA)3 --------------------------------------------------------------------------------------------------------------- */
+
+/* The last two parts of a module's path tell `mlp.c_proj` from `attn.c_proj`. */
+static void add_module(json_t *list, const char *module)
+{
+    const char *last = strrchr(module, '.'), *start = last;
+    while (start && start > module && start[-1] != '.')
+        start--;
+    const char *name = start ? start : module;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(json_string_value(json_array_get(list, i)), name))
+            return;
+    json_array_append_new(list, json_string(name));
+}
+
+const char *peft_ia3_settings(const PeftRewrite *r)
+{
+    json_t *targets = json_array(), *feedforward = json_array();
+    static const char end[] = ".ia3_l";
+    for (int i = 0; i < r->graph->param_count; i++) {
+        const Param *param = r->graph->params[i];
+        size_t length = param->adapter ? strlen(param->tensor) : 0;
+        if (length < sizeof end || strcmp(param->tensor + length - sizeof end + 1, end) != 0)
+            continue;
+        const char *path = arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model.");
+        add_module(targets, path);
+        if (!param->transposed)
+            add_module(feedforward, path);
+    }
+    bool conv1d = false;
+    for (int i = 0; i < r->graph->param_count; i++)
+        conv1d = conv1d || (r->graph->params[i]->layer >= 0 && r->graph->params[i]->role && !r->graph->params[i]->transposed &&
+                            r->graph->params[i]->file_rank == 2 && !r->graph->params[i]->adapter);
+    json_t *saved = graph_classifies(r->graph) ? json_pack("[s,s]", "classifier", "score") : json_null();
+    json_t *all = json_pack("{s:n, s:s, s:n, s:b, s:o, s:b, s:b, s:o, s:s, s:n, s:o, s:o}", "auto_mapping",
+                            "base_model_name_or_path", r->graph->name, "exclude_modules", "fan_in_fan_out", conv1d,
+                            "feedforward_modules", feedforward, "inference_mode", 1, "init_ia3_weights", 1, "modules_to_save", saved,
+                            "peft_type", "IA3", "revision", "target_modules", targets, "task_type", task_type(r->graph));
+    return write_json(r->graph->arena, all);
+}
+
+/* --- LoRA ---------------------------------------------------------------------------------------------------------------- */
+
+const char *peft_lora_settings(const PeftRewrite *r)
+{
+    Graph *graph = r->graph;
+    const PeftSpec *spec = r->spec;
+    const PeftResult *result = r->result;
     static const char *const biases[] = {"none", "all", "lora_only"};
     Text text = {.arena = graph->arena};
     bool split = spec->split, conv1d = false;
@@ -173,7 +266,10 @@ const char *peft_settings(Graph *graph, const PeftSpec *spec, const PeftResult *
         add_string(&text, spec->target_regex);
     else
         add_targets(graph, &text, result);
-    text_format(&text, ",\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}",
-                spec->rslora ? "true" : "false");
+    json_t *task = task_type(graph);
+    const char *task_name = json_string_value(task);
+    text_format(&text, ",\n  \"task_type\": %s%s%s,\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}", task_name ? "\"" : "",
+                task_name ? task_name : "null", task_name ? "\"" : "", spec->rslora ? "true" : "false");
+    json_decref(task);
     return text.data;
 }

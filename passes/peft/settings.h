@@ -1,6 +1,9 @@
-/* settings.h - the adapter_config.json of what a spec makes, in PEFT's form. */
+/* settings.h - the adapter_config.json of what a method made: PEFT's form where PEFT has the method, else {"method": ...}. */
 #pragma once
-#include "passes/peft/peft.h"
+#include "passes/peft/rewrite.h"
 
 /* JSON text (arena), keys sorted, two spaces of indent. */
-const char *peft_settings(Graph *graph, const PeftSpec *spec, const PeftResult *result);
+const char *peft_settings(const PeftRewrite *r, const PeftMethod *method);
+
+const char *peft_lora_settings(const PeftRewrite *r);
+const char *peft_ia3_settings(const PeftRewrite *r);

@@ -1,0 +1,169 @@
+/* rewrite.c - see rewrite.h. */
+#include "passes/peft/rewrite.h"
+
+#include <string.h>
+
+static const char *shape_text(Arena *arena, int rank, const int64_t *shape)
+{
+    Text text = {.arena = arena};
+    for (int i = 0; i < rank; i++)
+        text_format(&text, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    return text.data ? text.data : "";
+}
+
+bool rewrite_fit(PeftRewrite *r, const char *tensor, int rank, const int64_t *shape)
+{
+    const PeftSpec *spec = r->spec;
+    Arena *arena = r->graph->arena;
+    if (!spec->tensors)
+        return true;
+    const PeftTensor *found = adapter_tensor(spec, tensor);
+    if (!found) {
+        diag_error(r->diag, peft_nowhere, "%s: the adapter has no tensor '%s', which its settings ask for", spec->origin, tensor);
+        return false;
+    }
+    bool same = found->rank == rank;
+    for (int i = 0; same && i < rank; i++)
+        same = found->shape[i] == shape[i];
+    if (same)
+        return true;
+    const char *expected = shape_text(arena, rank, shape);
+    diag_error(r->diag, peft_nowhere, "%s: '%s' does not fit this model and these settings: expected [%s], got [%s]",
+               spec->origin, tensor, expected, shape_text(arena, found->rank, found->shape));
+    return false;
+}
+
+Node *rewrite_matrix(PeftRewrite *r, const char *tensor, int64_t in, int64_t out, Init init, double scale)
+{
+    if (!rewrite_fit(r, tensor, 2, (int64_t[]){out, in}))
+        return NULL;
+    Node *node = adapter_param(r->graph, r->spec, tensor, in, out, out, 0, tensor);
+    node->param->init = init;
+    node->param->init_scale = scale;
+    return node;
+}
+
+Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init)
+{
+    if (!rewrite_fit(r, tensor, 1, &n))
+        return NULL;
+    Param *param = graph_new_param(r->graph, tensor);
+    param->tensor = tensor;
+    param->layer = r->graph->layer;
+    param->adapter = true;
+    param->trained = !r->spec->infer;
+    param->file_rank = 1;
+    param->slices[0] = (FileSlice){n, 0, n};
+    param->init = init;
+    return graph_param(r->graph, param, type_of(DT_F32, 1, &n));
+}
+
+void rewrite_add_merge(PeftRewrite *r, PeftMerge merge)
+{
+    ARENA_PUSH(r->graph->arena, r->result->merges, r->result->merge_count, r->merge_capacity, merge);
+}
+
+void rewrite_train_whole(PeftRewrite *r, Param *param, const char *tensor)
+{
+    if (param->adapter)
+        return;
+    rewrite_add_merge(r, (PeftMerge){.tensor = param->tensor, .b = tensor});
+    param_into_adapter(param, r->spec, tensor);
+}
+
+bool graph_classifies(const Graph *graph)
+{
+    const Node *logits = graph_find_output(graph, "logits");
+    return logits && logits->type.rank == 2 && logits->type.dim[0] == DIM_Q;
+}
+
+/* PEFT's rule for modules_to_save: the path of the module, or of one it is in, ends with the name. */
+static bool in_module(const char *module, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *end = module; *end; end++)
+        if ((end[1] == '.' || !end[1]) && (size_t)(end + 1 - module) >= n && !strncmp(end + 1 - n, name, n))
+            return true;
+    return false;
+}
+
+static bool is_asked(const PeftSpec *spec, const Param *param, const char *name)
+{
+    return spec->train_is_modules ? in_module(param->module, name) : param->role && !strcmp(param->role, name);
+}
+
+void rewrite_train_further(PeftRewrite *r, bool peft)
+{
+    const PeftSpec *spec = r->spec;
+    bool classifies = graph_classifies(r->graph);
+    int *hits = ARENA_ARRAY(r->graph->arena, int, spec->train_count + 1);
+    for (int i = 0; i < r->graph->param_count; i++) {
+        Param *param = r->graph->params[i];
+        if (param->adapter && !param->base)
+            continue;
+        bool asked = classifies && param->role && !strcmp(param->role, "head");
+        for (int t = 0; t < spec->train_count; t++)
+            if (is_asked(spec, param, spec->train[t]))
+                asked = true, hits[t]++;
+        if (asked)
+            rewrite_train_whole(r, param, peft ? peft_name(r->graph, param->tensor, "") : param->tensor);
+    }
+    for (int t = 0; t < spec->train_count; t++)
+        if (!hits[t] && !spec->tensors)
+            diag_error(r->diag, peft_nowhere, "%s: '%s', to be trained whole, matches no weight of model '%s'", spec->origin,
+                       spec->train[t], r->graph->name);
+}
+
+void rewrite_replace(PeftRewrite *r, Node *node, Node *by)
+{
+    r->map[node->id] = by;
+}
+
+void rewrite_cannot_merge(PeftRewrite *r, const char *reason)
+{
+    r->result->cannot_merge = reason;
+}
+
+/* --- places ------------------------------------------------------------------------------------------------------------- */
+
+/* Without a path of its own a place is called after the module of the product it comes from. */
+static const char *path_of(const Node *site)
+{
+    if (site->attrs.path)
+        return site->attrs.path;
+    const Node *node = site;
+    while (node->input_count && op_info[node->op].class != OC_GEMM)
+        node = node->inputs[0];
+    return node->input_count > 1 && node->inputs[1]->param ? node->inputs[1]->param->module : "model";
+}
+
+static bool layer_asked(const PeftSpec *spec, int layer)
+{
+    bool asked = spec->layer_count == 0;
+    for (int i = 0; i < spec->layer_count; i++)
+        asked = asked || spec->layers[i] == layer;
+    return asked && layer >= spec->drop_first;
+}
+
+PeftPlace *rewrite_places(PeftRewrite *r, const char *kind, int *count)
+{
+    PeftPlace *places = NULL;
+    int capacity = 0, all = 0;
+    *count = 0;
+    for (int i = 0; i < r->node_count; i++) {
+        Node *node = r->graph->nodes[i];
+        if (node->op != OP_SITE || strcmp(node->attrs.name, kind) != 0)
+            continue;
+        all++;
+        PeftPlace place = {node, path_of(node), node->layer};
+        if (layer_asked(r->spec, node->layer))
+            ARENA_PUSH(r->graph->arena, places, *count, capacity, place);
+    }
+    if (!all)
+        diag_error(r->diag, peft_nowhere, "%s: model '%s' marks no place 'at %s', which method '%s' needs", r->spec->origin,
+                   r->graph->name, kind, r->spec->method);
+    else if (!*count)
+        diag_error(r->diag, peft_nowhere, "%s: none of the layers asked for is there: model '%s' has %d", r->spec->origin,
+                   r->graph->name, all);
+    return places;
+}

@@ -1,0 +1,45 @@
+/* rewrite.h - what the methods share: parameters of the adapter's file, places in the model, merges. */
+#pragma once
+#include "ir/build.h"
+#include "passes/peft/select.h"
+
+struct PeftRewrite {
+    Graph *graph;
+    const PeftSpec *spec;
+    PeftResult *result;
+    Diag *diag;
+    Node **map;     /* replacement of each node of the model, by id */
+    int node_count; /* nodes before the method added its own */
+    int merge_capacity;
+};
+
+static const Loc peft_nowhere = {0};
+
+/* The path that the adapter's tensors of a new parameter begin with: the model's own names, or PEFT's in front of them. */
+bool rewrite_fit(PeftRewrite *r, const char *tensor, int rank, const int64_t *shape);
+/* New parameters, trained unless the spec infers; the node is the value as the graph uses it.  NULL after reporting that the
+ * adapter which is given has no such tensor, or one of another shape.
+ *   matrix: value [in, out] of a file's [out, in];  vector: value [n] of a file's [n] */
+Node *rewrite_matrix(PeftRewrite *r, const char *tensor, int64_t in, int64_t out, Init init, double scale);
+Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init);
+/* A checkpoint's tensor moves into the adapter's file under this name and is trained whole. */
+void rewrite_train_whole(PeftRewrite *r, Param *param, const char *tensor);
+/* What the spec asks to be trained further, and with every method the head of a classifier; `peft`: under PEFT's names. */
+void rewrite_train_further(PeftRewrite *r, bool peft);
+/* One row of logits for a sequence, not for each token. */
+bool graph_classifies(const Graph *graph);
+void rewrite_add_merge(PeftRewrite *r, PeftMerge merge);
+/* All uses of `node` but those by what is made from now on. */
+void rewrite_replace(PeftRewrite *r, Node *node, Node *by);
+
+/* Places marked by `at KIND`, in the graph's order: layer by layer. */
+typedef struct PeftPlace {
+    Node *node;       /* the site */
+    const char *path; /* what an adapter there is called after */
+    int layer;
+} PeftPlace;
+/* NULL after reporting that the model has none, or not in the layers asked for. */
+PeftPlace *rewrite_places(PeftRewrite *r, const char *kind, int *count);
+
+/* Why the adapter stays beside the base, for the user. */
+void rewrite_cannot_merge(PeftRewrite *r, const char *reason);
