@@ -9,7 +9,10 @@ typedef struct BackendOptions {
     bool tiers[3];           /* enum LrtTier: which to generate */
     const char *method;      /* "lora"; "" for plain inference */
     const char *settings;    /* JSON text for the runtime */
-    int64_t vocabulary;
+    int64_t vocabulary;      /* token ids are below it */
+    int64_t types;           /* token types are below it; 0: the model has none */
+    int64_t logits;          /* columns of the logits */
+    int task;                /* enum LrtTask */
 } BackendOptions;
 
 /* Bytes of working memory of an attention's backward kernel (AttentionWork of schedule.h). */

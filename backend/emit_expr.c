@@ -49,12 +49,22 @@ static Val input_value(Expr *x, const Node *node)
 {
     Emit *e = x->e;
     const char *name = node->attrs.name;
+    if (node->op == OP_POSITIONS && dim_is_fixed(node->type.dim[0]))
+        return ll_splat(e, LLVMBuildTrunc(e->builder, x->row, e->t_i32, ""));
     if (node->op == OP_POSITIONS || node->op == OP_ROW)
         return ll_splat(e, context_row(x, offsetof(LrtContext, positions)));
-    if (!strcmp(name, "tokens"))
-        return ll_splat(e, context_row(x, offsetof(LrtContext, tokens)));
-    if (!strcmp(name, "targets"))
-        return ll_splat(e, context_row(x, offsetof(LrtContext, targets)));
+    static const struct {
+        const char *name;
+        size_t field;
+    } arrays[] = {{"tokens", offsetof(LrtContext, tokens)}, {"targets", offsetof(LrtContext, targets)},
+                  {"types", offsetof(LrtContext, types)}, {"virtual", offsetof(LrtContext, virtual_tokens)}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        if (!strcmp(name, arrays[i].name))
+            return ll_splat(e, context_row(x, arrays[i].field));
+    if (!strcmp(name, "labels") && node->type.dtype == DT_F32)
+        return ll_splat(e, LLVMBuildBitCast(e->builder, context_row(x, offsetof(LrtContext, values)), e->t_f32, ""));
+    if (!strcmp(name, "labels"))
+        return ll_splat(e, context_row(x, node->type.dim[0] == DIM_Q ? offsetof(LrtContext, labels) : offsetof(LrtContext, targets)));
     if (!strcmp(name, "loss_scale"))
         return ll_splat(e, CONTEXT_F32(e, emit_param(e, KERNEL_CONTEXT), loss_scale));
     ice("no kernel knows the input '%s'", name);
@@ -108,6 +118,43 @@ static Val vector_param(Expr *x, const Node *node, Val column)
     return ll_load(e, e->t_vec, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
 }
 
+static const Node *skip_views(const Node *node)
+{
+    while (node->op == OP_SITE || node->op == OP_RESHAPE)
+        node = node->inputs[0];
+    return node;
+}
+
+/* The row of a sequence's first (last) token; of a gradient: what stands at that token, zero at the others. */
+static Val token_row(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *source = skip_views(node->inputs[0]);
+    bool gradient = node->op == OP_TOKEN_ROW_GRAD;
+    Val sequence = gradient ? LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, segment_of)), e->t_i64, "") : x->row;
+    Val segment = ll_at(e, CONTEXT_PTR(e, emit_param(e, KERNEL_CONTEXT), segments), ll_mul(e, sequence, ll_i64(e, sizeof(LrtSegment))));
+    Val token = ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, start)), 4);
+    if (node->attrs.index < 0) {
+        Val length = ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, length)), 4);
+        token = ll_sub(e, ll_add(e, token, length), ll_i32(e, 1));
+    }
+    token = LLVMBuildSExt(e->builder, token, e->t_i64, "");
+    bool one_column = node_columns(node) == 1;
+    Val value = load_columns(x, x->binding->operand[source->id], gradient ? sequence : token, column, one_column);
+    if (!gradient)
+        return value;
+    Val here = ll_splat(e, LLVMBuildICmp(e->builder, LLVMIntEQ, token, x->row, ""));
+    return ll_select(e, here, value, ll_vec(e, 0));
+}
+
+static Val constant(Emit *e, const Node *node)
+{
+    if (node->type.dtype == DT_F32)
+        return ll_vec(e, node->attrs.value);
+    Val whole = ll_ivec(e, (int64_t)node->attrs.value);
+    return node->type.dtype == DT_I32 ? whole : LLVMBuildICmp(e->builder, LLVMIntNE, whole, ll_ivec(e, 0), "");
+}
+
 static Val compute(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
@@ -129,7 +176,7 @@ static Val compute(Expr *x, const Node *node, Val column)
     }
     switch (node->op) {
     case OP_CONST:
-        return ll_vec(e, node->attrs.value);
+        return constant(e, node);
     case OP_COL:
         return ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, column, e->t_i32, "")), ll_lanes(e));
     case OP_INPUT:
@@ -146,18 +193,14 @@ static Val compute(Expr *x, const Node *node, Val column)
         return lookup(x, node, column);
     case OP_SELECT_ROWS: {
         Val index = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, rows)), e->t_i64, "");
-        return load_columns(x, x->binding->operand[node->inputs[0]->id], index, column, false);
+        return load_columns(x, x->binding->operand[skip_views(node->inputs[0])->id], index, column, false);
     }
+    case OP_TOKEN_ROW:
+    case OP_TOKEN_ROW_GRAD:
+        return token_row(x, node, column);
     default:
         ice("'%s' cannot be computed in place", op_info[node->op].text);
     }
-}
-
-static const Node *skip_views(const Node *node)
-{
-    while (node->op == OP_SITE || node->op == OP_RESHAPE)
-        node = node->inputs[0];
-    return node;
 }
 
 Val vexpr_value(Expr *x, const Node *node, Val column)

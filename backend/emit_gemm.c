@@ -414,8 +414,7 @@ Val emit_gemm(Emit *e, const GemmSpec *spec)
     d.finish = emit_finish(e, spec);
     Val function = emit_kernel(e, spec->name);
     Val context = emit_param(e, KERNEL_CONTEXT);
-    Val rows = spec->rows == ROWS_ASKED ? CONTEXT_I64(e, context, n_rows)
-                                        : CONTEXT_I64(e, context, n_tokens);
+    Val rows = ll_rows(e, context, spec->row_dim);
     begin_task(&d, rows);
     /* Rows up to which the kernel does something else than for many. */
     int64_t few = can_stream(spec) ? FEW_ROWS : 0;

@@ -13,12 +13,10 @@
  * The epilogue stores what it wants stored. */
 typedef void TileEpilogue(Emit *e, void *user, Val acc, Val row, Val column);
 
-typedef enum RowDim { ROWS_TOKENS, ROWS_ASKED } RowDim; /* context->n_tokens or n_rows */
-
 /* C = A W (+ U L): A [M, K], W [K, N] stored as panels; second term optional: U [M, r], L [r, N] panels. */
 typedef struct GemmSpec {
     const char *name;
-    RowDim rows;
+    int64_t row_dim;     /* what the rows of A and C are: ll_rows */
     int64_t max_rows;    /* capacity: bounds scratch, not results */
     int64_t k, n;        /* of this product: C is [M, n] */
     Operand a;           /* f32 rows, pitch */
@@ -42,7 +40,7 @@ int64_t gemm_scratch_bytes(const GemmSpec *spec); /* a thread's scratch; the mos
  * The sum over rows is over fixed chunks of 256 rows and a binary tree over them, by the global row index. */
 typedef struct GemmTnSpec {
     const char *name;
-    RowDim rows;
+    int64_t row_dim;     /* what is summed over */
     int64_t max_rows;
     int64_t k, n;
     Operand a, b;        /* f32 rows */

@@ -312,8 +312,7 @@ Val emit_gemm_tn(Emit *e, const GemmTnSpec *spec)
     TnDriver d = {.e = e, .spec = spec, .t = plan_tiles(e->target, spec)};
     Val function = emit_kernel(e, spec->name);
     Val context = emit_param(e, KERNEL_CONTEXT), zero = ll_i64(e, 0);
-    Val rows = spec->rows == ROWS_ASKED ? CONTEXT_I64(e, context, n_rows)
-                                        : CONTEXT_I64(e, context, n_tokens);
+    Val rows = ll_rows(e, context, spec->row_dim);
     If branch = if_begin(e, LLVMBuildICmp(e->builder, LLVMIntSGT, rows, zero, ""));
     begin_tn_task(&d);
     Val chunks = ll_ceil_div(e, rows, ll_i64(e, CHUNK_ROWS));

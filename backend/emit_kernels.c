@@ -26,13 +26,13 @@ static void describe_product(Binding *b, const Kernel *kernel, Product *product)
     const Schedule *s = b->schedule;
     const Node *node = kernel->anchor, *second = kernel->second;
     GemmSpec *spec = &product->spec;
-    spec->rows = kernel->row_dim == DIM_R ? ROWS_ASKED : ROWS_TOKENS;
-    spec->max_rows = kernel->row_dim == DIM_R ? s->options.max_rows : s->options.max_tokens;
+    spec->row_dim = kernel->row_dim;
+    spec->max_rows = schedule_rows(s, kernel->row_dim);
     spec->k = node_columns(node->inputs[0]);
     spec->n = node_columns(node);
     spec->transposed = reads_transposed(s, node);
     spec->store = s->stored[node->inputs[1]->param->index].store;
-    bind_note(b, "gemm %d %lldx%lld %d %d", spec->rows, (long long)spec->k, (long long)spec->n, spec->transposed,
+    bind_note(b, "gemm %lld %lldx%lld %d %d", (long long)spec->row_dim, (long long)spec->k, (long long)spec->n, spec->transposed,
               spec->store);
     spec->a = bind_rows(b, node->inputs[0]);
     spec->w = bind_param(b, node->inputs[1]->param);
@@ -104,14 +104,14 @@ static GemmTnSpec describe_gradient(Binding *b, const Kernel *kernel)
     const Node *left = kernel->anchor->inputs[stored->flipped ? 1 : 0];
     const Node *right = kernel->anchor->inputs[stored->flipped ? 0 : 1];
     GemmTnSpec spec = {
-        .rows = kernel->row_dim == DIM_R ? ROWS_ASKED : ROWS_TOKENS,
-        .max_rows = b->schedule->options.max_tokens,
+        .row_dim = node_row_dim(left),
+        .max_rows = schedule_rows(b->schedule, node_row_dim(left)),
         .k = node_columns(left),
         .n = node_columns(right),
     };
     if (stored->layout != STORED_PANELS)
         ice("gradient of '%s': not stored as panels", kernel->gradient->name);
-    bind_note(b, "gemm_tn %lldx%lld", (long long)spec.k, (long long)spec.n);
+    bind_note(b, "gemm_tn %lld %lldx%lld", (long long)spec.row_dim, (long long)spec.k, (long long)spec.n);
     spec.a = bind_rows(b, left);
     spec.b = bind_rows(b, right);
     spec.g = bind_gradient(b, kernel->gradient);

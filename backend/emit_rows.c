@@ -14,7 +14,7 @@ enum { REDUCTIONS_MAX = 32, BLOCK_BYTES = 65536 };
 
 Val kernel_rows(Emit *e, const Kernel *kernel, Val context)
 {
-    return kernel->row_dim == DIM_R ? CONTEXT_I64(e, context, n_rows) : CONTEXT_I64(e, context, n_tokens);
+    return ll_rows(e, context, kernel->row_dim);
 }
 
 int64_t block_rows(int64_t width)
@@ -38,7 +38,7 @@ Val block_tasks(Emit *e, Val rows, int64_t block)
 
 static void bind_rows_kernel(Binding *b, const Kernel *kernel)
 {
-    bind_note(b, "rows %d %lld", kernel->row_dim == DIM_R, (long long)kernel->width);
+    bind_note(b, "rows %lld %lld", (long long)kernel->row_dim, (long long)kernel->width);
     for (int i = 0; i < kernel->output_count; i++) {
         bind_note(b, ";");
         bind_buffer(b, b->schedule->buffer_of[kernel->outputs[i]->id]);
@@ -73,7 +73,7 @@ static int find_level(Rows *r, const Node *node)
     if (r->b->schedule->buffer_of[node->id] && !is_own(r->kernel, node))
         return 0;
     int level = 0;
-    if (node->op != OP_SELECT_ROWS)
+    if (!(op_info[node->op].traits & TRAIT_MOVES))
         for (int i = 0; i < node->input_count; i++) {
             int below = find_level(r, node->inputs[i]);
             level = below > level ? below : level;
@@ -237,7 +237,7 @@ enum { SUM_ROWS = 256, SUM_LEVELS = 40 };
 
 static void bind_column_sum(Binding *b, const Kernel *kernel)
 {
-    bind_note(b, "column_sum %lld", (long long)kernel->width);
+    bind_note(b, "column_sum %lld %lld", (long long)kernel->row_dim, (long long)kernel->width);
     bind_gradient(b, kernel->gradient);
     bind_expression(b, kernel->anchor->inputs[0]);
 }

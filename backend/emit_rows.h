@@ -18,7 +18,7 @@ typedef struct KernelCode {
 extern const KernelCode code_rows, code_column_sum, code_scatter, code_rope, code_append;
 extern const KernelCode code_gemm, code_gemm_tn, code_attention, code_attention_grad, code_cross_entropy;
 
-/* The number of rows of a kernel: context->n_tokens or n_rows. */
+/* The number of rows of a kernel. */
 Val kernel_rows(Emit *e, const Kernel *kernel, Val context);
 /* Rows of a task when a kernel is split into blocks of rows. */
 int64_t block_rows(int64_t width);

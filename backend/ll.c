@@ -404,6 +404,15 @@ Val context_load(Emit *e, Val context, size_t offset, LLVMTypeRef type)
     return ll_load(e, type, ll_at_const(e, context, (int64_t)offset), type == e->t_i32 || type == e->t_f32 ? 4 : 8);
 }
 
+Val ll_rows(Emit *e, Val context, int64_t row_dim)
+{
+    if (row_dim > 0)
+        return ll_i64(e, row_dim);
+    return row_dim == DIM_R   ? CONTEXT_I64(e, context, n_rows)
+           : row_dim == DIM_Q ? CONTEXT_I64(e, context, n_segments)
+                              : CONTEXT_I64(e, context, n_tokens);
+}
+
 Val record_word(Emit *e, Operand operand)
 {
     return ll_load(e, e->t_i64, ll_at_const(e, emit_param(e, KERNEL_RECORD), 8 * (int64_t)operand.slot), 8);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "ir/arena.h"
+#include "ir/type.h"
 #include "runtime/lrt_abi.h"
 
 enum { LANES = 16 }; /* floats of a `vec` */
@@ -129,6 +130,8 @@ void if_end(Emit *e, If *branch);
 #define CONTEXT_F32(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_f32)
 #define CONTEXT_PTR(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_ptr)
 Val context_load(Emit *e, Val context, size_t offset, LLVMTypeRef type);
+/* How many rows there are: of tokens (DIM_T), asked for (DIM_R), of sequences (DIM_Q), or `row_dim` itself (i64). */
+Val ll_rows(Emit *e, Val context, int64_t row_dim);
 
 /* Where an operand of a kernel lies: context->base[base] + record[slot]. */
 typedef struct Operand {

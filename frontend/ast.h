@@ -139,6 +139,7 @@ struct Stmt {
     Expr *stop;   /* end of a repeat */
     Expr *text;   /* tensor of a weight, label of a repeat, or NULL */
     Expr *role;   /* string, or NULL */
+    Expr *fresh;  /* weight: how it begins where the checkpoint lacks it, a name with a number; or NULL */
     Symbol *type; /* element type of an input */
     Arg *args;    /* shape of a weight or input, arguments of a loss; const: its index ranges */
     Arg *slices;  /* of a weight's tensor */

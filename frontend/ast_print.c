@@ -190,7 +190,12 @@ static void print_weight(Text *text, const Stmt *stmt)
         print_args(text, stmt->slices);
         text_add(text, "]");
     }
-    text_add(text, stmt->transposed_after ? "';" : ";");
+    text_add(text, stmt->transposed_after ? "'" : "");
+    if (stmt->fresh)
+        text_format(text, " or %s", stmt->fresh->symbol->name);
+    if (stmt->fresh && stmt->fresh->number != 0)
+        text_format(text, "(%.17g)", stmt->fresh->number);
+    text_add(text, ";");
 }
 
 static void print_if(Text *text, const Stmt *stmt, int indent)

@@ -74,6 +74,7 @@ static const struct {
     int64_t dim[2];
 } predefined[] = {
     {"T", OP_COUNT, 0, {0}},        {"S", OP_COUNT, 0, {0}},
+    {"Q", OP_COUNT, 0, {0}},
     {"pi", OP_COUNT, 0, {0}},       {"row", OP_ROW, 2, {DIM_T, 1}},
     {"col", OP_COL, 2, {1, DIM_S}}, {"positions", OP_POSITIONS, 1, {DIM_T}},
 };

@@ -57,7 +57,7 @@ static Expr *binary(Parser *parser, Operator operator, Expr *a, Expr *b, Loc loc
 
 %type <kind> kind
 %type <flag> optional
-%type <expr> expr postfix primary init role label
+%type <expr> expr postfix primary init role label fresh
 %type <arg> exprs more_exprs args more_args arg subscripts subscript keys indices index
 %type <stmt> stmt if_stmt tensor tensor_part
 %type <body> body braces else
@@ -114,10 +114,11 @@ stmt:
         $$->type = $4.symbol;
         $$->args = arg_finish($6);
     }
-  | optional WEIGHT IDENT ':' '[' exprs ']' role '=' tensor ';' {
+  | optional WEIGHT IDENT ':' '[' exprs ']' role '=' tensor fresh ';' {
         $$ = $10;
         $$->name = $3;
-        $$->loc = loc_join($1 ? @1 : @2, @11);
+        $$->fresh = $11;
+        $$->loc = loc_join($1 ? @1 : @2, @12);
         $$->optional = $1;
         $$->args = arg_finish($6);
         $$->role = $8;
@@ -183,6 +184,14 @@ tensor_part:
   | STRING '[' subscripts ']' '\'' {
         $$ = tensor(parser, $1, $3);
         $$->transposed_after = true;
+    }
+
+fresh: /* how a weight begins that the checkpoint lacks */
+    %empty                    { $$ = NULL; }
+  | OR IDENT                  { $$ = expr_call(parser, $2, NULL, @$); }
+  | OR IDENT '(' NUMBER ')'   {
+        $$ = expr_call(parser, $2, NULL, @$);
+        $$->number = $4;
     }
 
 role:

@@ -242,25 +242,24 @@ static Flow run_output(Lower *l, Stmt *stmt)
     return FLOW_NEXT;
 }
 
-static const struct Loss {
+typedef struct Loss {
     const char *name;
-    bool shifted; /* position t is scored against the label of t + 1 */
-    bool supported;
-} losses[] = {
-    {"next_token", true, true}, {"cross_entropy", false, true}, {"mse", false, false}};
+    bool shifted;  /* position t is scored against the label of t + 1 */
+    DType labels;
+} Loss;
+
+static const Loss losses[] = {
+    {"next_token", true, DT_I32}, {"cross_entropy", false, DT_I32}, {"mse", false, DT_F32}};
 enum { LOSSES = sizeof losses / sizeof *losses };
 
 /* NULL after saying what is wrong with the name. */
-static const struct Loss *find_loss(Lower *l, Name name)
+static const Loss *find_loss(Lower *l, Name name)
 {
     const char *names[LOSSES];
     for (int i = 0; i < LOSSES; i++) {
         names[i] = losses[i].name;
-        if (strcmp(losses[i].name, name.symbol->name) != 0)
-            continue;
-        if (!losses[i].supported)
-            lower_error(l, name.loc, "loss '%s' is not supported yet", names[i]);
-        return losses[i].supported ? &losses[i] : NULL;
+        if (!strcmp(losses[i].name, name.symbol->name))
+            return &losses[i];
     }
     const char *near = nearest_word(name.symbol->name, names, LOSSES);
     lower_error(l, name.loc, "there is no loss '%s'", name.symbol->name);
@@ -269,10 +268,26 @@ static const struct Loss *find_loss(Lower *l, Name name)
     return NULL;
 }
 
+/* Mean over the columns of (x - y)^2, y one number for each row. */
+static Val squared_error(Lower *l, Use use, Node *x, Node *y)
+{
+    Attrs shape = attrs_default(), last = attrs_default();
+    shape.dims = (Dims){2, {y->type.dim[0], 1}};
+    const Val column = lower_add(l, use, OP_RESHAPE, &shape, 1, &y);
+    if (column.kind != VAL_NODE)
+        return column;
+    const Val difference = lower_add(l, use, OP_SUB, NULL, 2, (Node *[]){x, column.node});
+    if (difference.kind != VAL_NODE)
+        return difference;
+    Node *both[] = {difference.node, difference.node};
+    const Val square = lower_add(l, use, OP_MUL, NULL, 2, both);
+    return square.kind == VAL_NODE ? lower_add(l, use, OP_MEAN, &last, 1, &square.node) : square;
+}
+
 /* The program hands labels of the next token over as input "targets", already shifted. */
 static Flow run_loss(Lower *l, Stmt *stmt)
 {
-    const struct Loss *loss = find_loss(l, stmt->name);
+    const Loss *loss = find_loss(l, stmt->name);
     const Arg *first = stmt->args, *second = first ? first->next : NULL;
     if (!loss)
         return FLOW_NEXT;
@@ -285,22 +300,23 @@ static Flow run_loss(Lower *l, Stmt *stmt)
         return FLOW_NEXT;
     Node *targets = labels.node;
     if (logits.kind != VAL_NODE || labels.kind != VAL_NODE || targets->op != OP_INPUT ||
-        targets->type.dtype != DT_I32 || targets->type.rank != 1) {
-        lower_error(l, stmt->loc, "loss '%s' needs a tensor and an input of type i32[T]",
-                    loss->name);
+        targets->type.dtype != loss->labels || targets->type.rank != 1) {
+        lower_error(l, stmt->loc, "loss '%s' needs a tensor and an input of type %s[%s]", loss->name,
+                    dtype_text(loss->labels), loss->shifted ? "T" : "T] or [Q");
         return FLOW_NEXT;
     }
     if (graph_find_output(l->graph, "loss")) {
         lower_error(l, stmt->loc, "a model has one loss");
         return FLOW_NEXT;
     }
-    if (loss->shifted) {
-        Attrs attrs = attrs_default();
-        attrs.name = "targets";
+    Attrs attrs = attrs_default();
+    attrs.name = loss->shifted ? "targets" : "labels";
+    if (strcmp(targets->attrs.name, attrs.name) != 0)
         targets = lower_leaf(l, stmt->loc, OP_INPUT, targets->type, &attrs).node;
-    }
-    const Val value = lower_add(l, (Use){stmt->loc, loss->name}, OP_CROSS_ENTROPY, NULL, 2,
-                                (Node *[]){logits.node, targets});
+    Node *inputs[] = {logits.node, targets};
+    const Use use = {stmt->loc, loss->name};
+    const Val value = loss->labels == DT_F32 ? squared_error(l, use, inputs[0], inputs[1])
+                                             : lower_add(l, use, OP_CROSS_ENTROPY, NULL, 2, inputs);
     if (value.kind == VAL_NODE)
         graph_output(l->graph, "loss", value.node);
     return FLOW_NEXT;

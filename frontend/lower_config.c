@@ -26,9 +26,8 @@ static bool config_value(Lower *l, Loc loc, const char *key, int depth, Val *val
         return true;
     case CONFIG_LIST:
         break;
-    case CONFIG_OBJECT:
-        *value = lower_error(
-            l, loc, "config key '%s' is an object; name a key in it as '%s.KEY'", key, key);
+    case CONFIG_OBJECT: /* where a number is wanted: of its entries */
+        *value = value_number(v.length);
         return true;
     }
     if (depth == MAX_CONFIG_DEPTH || v.length < 0 || v.length > MAX_ITEMS) {

@@ -52,7 +52,7 @@ static Val eval_name(Lower *l, const Expr *expr)
         l->leaves[op] = lower_leaf(l, expr->loc, op, type, NULL).node;
     if (op != OP_COUNT)
         return value_node(l->leaves[op]);
-    return (Val){.kind = VAL_EXTENT, .number = *name == 'T' ? DIM_T : DIM_S};
+    return (Val){.kind = VAL_EXTENT, .number = *name == 'T' ? DIM_T : *name == 'S' ? DIM_S : DIM_Q};
 }
 
 static Val eval_list(Lower *l, const Expr *expr)

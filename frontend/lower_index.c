@@ -61,6 +61,20 @@ static Val slice_axis(Lower *l, Loc loc, Node *node, int axis, int64_t start, in
     return lower_add(l, (Use){loc, "[]"}, OP_SLICE, &attrs, 1, &node);
 }
 
+/* x[0] and x[-1] along T: the first or last token, a row for the sequence (axis Q). */
+static bool is_token(const Arg *arg, const Node *node, int axis)
+{
+    return axis == 0 && node->type.dim[0] == DIM_T && !arg->is_range && arg->value;
+}
+
+static Val take_token(Lower *l, const Expr *expr, const Arg *arg, Node *node)
+{
+    Attrs attrs = attrs_default();
+    if (!lower_whole(l, arg->value, "a subscript", &attrs.index))
+        return value_error();
+    return lower_add(l, (Use){expr->loc, "[]"}, OP_TOKEN_ROW, &attrs, 1, &node);
+}
+
 /* x[a:b, :, 3]: slices; an axis with a number disappears. */
 static Val index_tensor(Lower *l, const Expr *expr, Node *node)
 {
@@ -71,6 +85,13 @@ static Val index_tensor(Lower *l, const Expr *expr, Node *node)
         int64_t start, stop;
         if (axis == rank)
             return lower_error(l, arg->loc, "%s has only %d axes", shape_str(l, node), rank);
+        if (is_token(arg, node, axis)) {
+            const Val row = take_token(l, expr, arg, node);
+            if (row.kind != VAL_NODE)
+                return row;
+            node = row.node;
+            continue;
+        }
         if (!lower_range(l, arg, node->type.dim[axis], &start, &stop))
             return value_error();
         dropped[axis] = !arg->is_range;

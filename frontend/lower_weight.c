@@ -390,6 +390,22 @@ static Val find_part(Lower *l, Stmt *stmt, const Layout *layout, Tensor *tensor,
     return value_node(new_part(l, stmt, layout, tensor, role)->node);
 }
 
+/* normal(deviation), zero, one */
+static bool set_fresh(Lower *l, const Stmt *stmt, Param *param)
+{
+    static const char *const names[] = {"normal", "zero", "one"};
+    static const Init inits[] = {INIT_NORMAL, INIT_ZERO, INIT_ONE};
+    param->fresh = true;
+    param->init_scale = stmt->fresh->number;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(stmt->fresh->symbol->name, names[i])) {
+            param->init = inits[i];
+            return true;
+        }
+    lower_error(l, stmt->fresh->loc, "a weight can begin as normal(DEVIATION), zero or one, not '%s'", stmt->fresh->symbol->name);
+    return false;
+}
+
 Val lower_weight(Lower *l, Stmt *stmt)
 {
     Layout layout = {0};
@@ -397,7 +413,8 @@ Val lower_weight(Lower *l, Stmt *stmt)
     if ((stmt->role && !role) || !read_layout(l, stmt, &layout))
         return value_error();
     Tensor *tensor = tensor_intern(l, layout.tensor);
-    if (!find_tensor(l, tensor, &layout)) {
+    const bool found = find_tensor(l, tensor, &layout);
+    if (!found && !stmt->fresh) {
         if (stmt->optional)
             return (Val){.kind = VAL_ABSENT, .text = stmt->name.symbol->name};
         missing_tensor(l, stmt, &layout);
@@ -405,7 +422,10 @@ Val lower_weight(Lower *l, Stmt *stmt)
     }
     if (!check_shape(l, stmt, &layout, tensor))
         return value_error();
-    return find_part(l, stmt, &layout, tensor, role);
+    const Val value = find_part(l, stmt, &layout, tensor, role);
+    if (!found && value.kind == VAL_NODE && value.node->param && !set_fresh(l, stmt, value.node->param))
+        return value_error();
+    return value;
 }
 
 /* --- when all are known --- */

@@ -13,6 +13,7 @@
 #include "passes/pass.h"
 #include "passes/peft/config.h"
 #include "passes/report.h"
+#include "runtime/lrt_abi.h"
 
 static const Loc nowhere = {0};
 
@@ -140,32 +141,50 @@ static bool read_adaptation(Driver *d)
     return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
 }
 
-static bool read_capacities(Driver *d)
+static bool read_types(Driver *d)
 {
-    static const char *const stores[] = {"f32", "bf16", "q8_0"};
-    static const char *const types[] = {"f32"};
-    int64_t batch;
-    static const char *const switches[] = {"on", "off"};
+    static const char *const stores[] = {"f32", "bf16", "q8_0"}, *const types[] = {"f32"}, *const switches[] = {"on", "off"};
     int ignored = 0, off = 0;
     ScheduleOptions *s = &d->schedule;
     s->training = d->has_method && !d->spec.infer;
-    if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
-        !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag) ||
-        !choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
+    if (!choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
         !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off))
         return false;
     d->no_dropout = off == 1;
+    return true;
+}
+
+/* Sequences that run whole need room for all their tokens; others go through in pieces. */
+static bool runs_whole(const Graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        OpMix mix = op_info[graph->nodes[i]->op].mix;
+        if (mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0))
+            return true;
+    }
+    return false;
+}
+
+static bool read_capacities(Driver *d)
+{
+    enum { PREFILL = 256, LOGIT_ROWS = 32, LEAST_TOKENS = 8 };
+    int64_t batch;
+    ScheduleOptions *s = &d->schedule;
+    bool whole = s->training || runs_whole(d->graph);
+    if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
+        !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag))
+        return false;
     if (d->graph->context && s->max_length > d->graph->context) {
         if (option(d, OPTION_LENGTH))
             diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions; lowered to that",
                       (long long)s->max_length, (long long)d->graph->context);
         s->max_length = d->graph->context;
     }
-    enum { PREFILL = 256, LOGIT_ROWS = 32 };
     s->max_tokens = batch * s->max_length;
-    if (!s->training && s->max_tokens > PREFILL)
+    if (!whole && s->max_tokens > PREFILL)
         s->max_tokens = PREFILL; /* prompts go through in pieces */
     s->max_rows = s->max_tokens < LOGIT_ROWS ? s->max_tokens : LOGIT_ROWS;
+    s->max_sequences = s->max_tokens / LEAST_TOKENS > batch ? s->max_tokens / LEAST_TOKENS : batch;
     if (s->max_tokens > INT32_MAX) {
         diag_error(&d->diag, nowhere, "--batch times --length is more than %d tokens", INT32_MAX);
         return false;
@@ -188,11 +207,25 @@ static bool read_model(Driver *d)
             fputs(text, stdout);
         return text != NULL;
     }
-    if (!main_open_checkpoint(&d->files, option(d, OPTION_WEIGHTS), option(d, OPTION_CONFIG), d->arena, &d->diag))
+    if (!main_open_checkpoint(&d->files, option(d, OPTION_WEIGHTS), option(d, OPTION_CONFIG), option(d, OPTION_SET), d->arena,
+                              &d->diag))
         return false;
     d->graph = option(d, OPTION_FROM_IR) ? graph_read(d->arena, source, &d->diag)
                                          : ldl_compile(source, d->files.interface, d->arena, &d->diag);
     return d->graph != NULL;
+}
+
+/* Weights that the checkpoint lacks are the adapter's alone: there is nothing to fold them into. */
+static void take_fresh(Driver *d)
+{
+    for (int i = 0; i < d->graph->param_count; i++) {
+        Param *param = d->graph->params[i];
+        for (int k = 0; param->fresh && !param->adapter && k < d->result.merge_count; k++)
+            if (!strcmp(d->result.merges[k].tensor, param->tensor)) {
+                param->tensor = d->result.merges[k].b;
+                param->adapter = true;
+            }
+    }
 }
 
 /* An adapter is tried on a copy: does it fit, all of it, and what does it change?  (A merge changes numbers, not the graph.) */
@@ -205,8 +238,10 @@ static bool try_adapter(Driver *d)
     if ((!option(d, OPTION_ANY_BASE) && !main_check_base(&d->files, &d->diag)) || !peft(copy, &d->spec, &tried, &d->diag) ||
         !main_check_all_used(&d->files, copy, &tried, &d->diag))
         return false;
-    if (d->merging)
+    if (d->merging) {
         d->result = tried;
+        take_fresh(d);
+    }
     if (!d->merging || !tried.cannot_merge)
         return true;
     diag_error(&d->diag, nowhere, "'%s' cannot be merged: %s; use --with", option(d, OPTION_MERGE), tried.cannot_merge);
@@ -247,10 +282,39 @@ static bool asked_for(const Driver *d, OptionId id, const char *pass)
     return value && (!strcmp(value, pass) || (id == OPTION_PRINT_AFTER && !strcmp(value, "all")));
 }
 
-static int64_t vocabulary(const Graph *graph)
+/* Entries of the smallest table that is looked up by an input; 0: none is. */
+static int64_t table_of(const Graph *graph, const char *input)
 {
-    const Node *logits = graph_find_output(graph, "logits");
-    return logits && logits->type.rank == 2 ? logits->type.dim[1] : 0;
+    int64_t entries = 0;
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        bool lookup = node->op == OP_GATHER && node->inputs[1]->op == OP_INPUT && !strcmp(node->inputs[1]->attrs.name, input);
+        if (lookup && (!entries || node->inputs[0]->type.dim[0] < entries))
+            entries = node->inputs[0]->type.dim[0];
+    }
+    return entries;
+}
+
+static bool has_input(const Graph *graph, const char *name, DType dtype)
+{
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op == OP_INPUT && !strcmp(graph->nodes[i]->attrs.name, name) && graph->nodes[i]->type.dtype == dtype)
+            return true;
+    return false;
+}
+
+/* What the runtime needs to know of the model, before passes take it apart. */
+static void describe_model(Driver *d)
+{
+    const Node *logits = graph_find_output(d->graph, "logits");
+    BackendOptions *b = &d->backend;
+    b->logits = logits && logits->type.rank == 2 ? logits->type.dim[1] : 0;
+    b->vocabulary = table_of(d->graph, "tokens");
+    b->vocabulary = b->vocabulary ? b->vocabulary : b->logits;
+    b->types = table_of(d->graph, "types");
+    bool sequences = logits && logits->type.dim[0] == DIM_Q;
+    b->task = sequences ? (has_input(d->graph, "labels", DT_F32) ? LRT_TASK_VALUES : LRT_TASK_CLASSES)
+                        : has_input(d->graph, "targets", DT_I32) ? LRT_TASK_NEXT_TOKEN : LRT_TASK_TOKENS;
 }
 
 static bool make_schedule(Driver *d, bool *stopped)
@@ -313,6 +377,20 @@ static void say_what(Driver *d)
         report_print(d->graph, d->plan, &d->result, stdout, d->arena);
 }
 
+/* What the checkpoint lacks must come from an adapter, or be trained into one. */
+static bool check_fresh(Driver *d)
+{
+    for (int i = 0; i < d->graph->param_count; i++) {
+        const Param *param = d->graph->params[i];
+        if (!param->fresh || param->adapter)
+            continue;
+        diag_error(&d->diag, param->loc, "the checkpoint has no '%s'; %s", param->tensor,
+                   d->schedule.training ? "train it with --train ROLE" : "give the adapter it was trained in with --merge or --with");
+        return false;
+    }
+    return true;
+}
+
 static bool compile(Driver *d)
 {
     bool stopped = false;
@@ -328,15 +406,16 @@ static bool compile(Driver *d)
         return false;
     if (d->what == WHAT_LDL)
         return true;
-    if (!read_capacities(d) || !try_adapter(d))
+    if (!read_types(d) || !try_adapter(d))
         return false;
-    int64_t words = vocabulary(d->graph);
+    describe_model(d);
     if (!run_passes(d, &stopped) || stopped)
         return d->diag.errors == 0;
-    d->backend.vocabulary = words;
+    if (!check_fresh(d))
+        return false;
     if (d->what == WHAT_GRAPH)
         return fputs(graph_print(d->graph, d->arena), stdout) >= 0;
-    if (!make_schedule(d, &stopped) || stopped)
+    if (!read_capacities(d) || !make_schedule(d, &stopped) || stopped)
         return d->diag.errors == 0;
     say_what(d);
     return write_program(d);

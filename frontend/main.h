@@ -9,6 +9,7 @@
 typedef struct ModelFiles {
     LrtCheckpoint *checkpoint;   /* NULL: compiled without weights */
     json_t *config;              /* --config */
+    json_t *overrides;           /* --set, or NULL */
     Checkpoint view;             /* for the frontend */
     const Checkpoint *interface; /* &view, or NULL */
     const char *weights_path;    /* absolute */
@@ -17,7 +18,8 @@ typedef struct ModelFiles {
     const char *adapter_config;  /* text */
 } ModelFiles;
 
-bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, Arena *arena, Diag *diag);
+/* `set`: KEY=VALUE,... that win over the config's; NULL: none. */
+bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, const char *set, Arena *arena, Diag *diag);
 bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag);
 /* The adapter was trained on this checkpoint, if it says on which. */
 bool main_check_base(const ModelFiles *files, Diag *diag);

@@ -45,7 +45,9 @@ static const json_t *walk(const json_t *value, const char *key)
 
 static ConfigValue read_config(void *user, const char *key)
 {
-    const json_t *value = walk(config_of(user), key);
+    const ModelFiles *files = user;
+    const json_t *value = json_object_get(files->overrides, key);
+    value = value ? value : walk(config_of(files), key);
     ConfigValue result = {.kind = CONFIG_ABSENT};
     if (!value)
         return result;
@@ -61,7 +63,7 @@ static ConfigValue read_config(void *user, const char *key)
     case JSON_REAL: result.kind = CONFIG_REAL, result.real = json_real_value(value); break;
     case JSON_STRING: result.kind = CONFIG_STRING, result.string = json_string_value(value); break;
     case JSON_ARRAY: result.kind = CONFIG_LIST, result.length = (int)json_array_size(value); break;
-    case JSON_OBJECT: result.kind = CONFIG_OBJECT; break;
+    case JSON_OBJECT: result.kind = CONFIG_OBJECT, result.length = (int)json_object_size(value); break;
     }
     return result;
 }
@@ -78,10 +80,31 @@ static bool find_tensor(void *user, const char *name, CheckpointTensor *out)
     return true;
 }
 
-bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, Arena *arena, Diag *diag)
+/* Values are JSON, or else strings. */
+static bool read_overrides(ModelFiles *files, const char *set, Arena *arena, Diag *diag)
+{
+    int count;
+    const char *const *items = set ? peft_parse_names(set, &count, arena) : NULL;
+    for (int i = 0; items && i < count; i++) {
+        const char *value = strchr(items[i], '=');
+        if (!value || value == items[i]) {
+            diag_error(diag, nowhere, "--set: '%s' is not KEY=VALUE", items[i]);
+            return false;
+        }
+        json_t *parsed = json_loads(value + 1, JSON_DECODE_ANY, NULL);
+        files->overrides = files->overrides ? files->overrides : json_object();
+        json_object_set_new(files->overrides, arena_strndup(arena, items[i], (size_t)(value - items[i])),
+                            parsed ? parsed : json_string(value + 1));
+    }
+    return true;
+}
+
+bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, const char *set, Arena *arena, Diag *diag)
 {
     LrtError error = {LRT_OK, ""};
     files->view = (Checkpoint){.user = files, .path = weights ? weights : config, .config = read_config, .tensor = find_tensor};
+    if (!read_overrides(files, set, arena, diag))
+        return false;
     if (weights && !(files->checkpoint = lrt_checkpoint_open(weights, &error))) {
         diag_error(diag, nowhere, "%s", error.text);
         return false;
@@ -95,7 +118,7 @@ bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *co
         return false;
     }
     files->view.tensors_known = files->checkpoint != NULL;
-    files->interface = weights || config ? &files->view : NULL;
+    files->interface = weights || config || set ? &files->view : NULL;
     if (weights)
         files->weights_path = absolute(arena, weights);
     return true;
@@ -176,6 +199,7 @@ void main_close(ModelFiles *files)
     lrt_checkpoint_close(files->checkpoint);
     lrt_safetensors_close(files->adapter);
     json_decref(files->config);
+    json_decref(files->overrides);
 }
 
 /* --- settings ----------------------------------------------------------------------------------------------------------------- */

@@ -13,7 +13,7 @@ typedef enum ValKind {
     VAL_BOOL,
     VAL_STRING,
     VAL_LIST,
-    VAL_EXTENT, /* T or S: an extent known at run time */
+    VAL_EXTENT, /* T, S or Q: an extent known at run time */
     VAL_NODE,
     VAL_ABSENT, /* an optional weight that the checkpoint lacks */
 } ValKind;

@@ -36,6 +36,8 @@ int eval_axis(const Eval *e)
 
 int64_t eval_position(const Eval *e, int64_t dim, int64_t row)
 {
+    if (dim_is_fixed(dim))
+        return row;
     if (dim == DIM_R)
         row = e->input->rows[row];
     return e->input->first_position + row;
@@ -355,6 +357,23 @@ EVAL(select_rows)
                sizeof *e->out->data * (size_t)width);
 }
 
+static int64_t token_of(const Eval *e)
+{
+    return e->node->attrs.index ? e->input->tokens - 1 : 0;
+}
+
+EVAL(token_row)
+{
+    int64_t width = eval_extent(e->in[0], 1, e->in[0]->type.rank);
+    memcpy(e->out->data, e->in[0]->data + token_of(e) * width, sizeof *e->out->data * (size_t)width);
+}
+
+EVAL(token_row_grad)
+{
+    int64_t width = eval_extent(e->in[0], 1, e->in[0]->type.rank);
+    memcpy(e->out->data + token_of(e) * width, e->in[0]->data, sizeof *e->out->data * (size_t)width);
+}
+
 /* c[m, n] = sum over k of a[m, k] b[k, n], each operand as it lies in memory */
 static void multiply(const Eval *e, const double *a, const double *b, double *c)
 {
@@ -413,6 +432,8 @@ static Value new_value(Type type, const EvalInput *input, Arena *arena)
             type.dim[i] = input->keys > 0 ? input->keys : input->tokens;
         else if (type.dim[i] == DIM_R)
             type.dim[i] = input->row_count;
+        else if (type.dim[i] == DIM_Q)
+            type.dim[i] = 1;
     Value value = {.type = type, .count = type_elements(type, NULL)};
     value.data = ARENA_ARRAY(arena, double, value.count);
     return value;

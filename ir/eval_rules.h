@@ -17,7 +17,7 @@ typedef struct Eval {
 int64_t eval_extent(const Value *value, int from, int to);
 /* The axis attribute, counted from the front. */
 int eval_axis(const Eval *e);
-/* Position in its sequence of row `row` of an axis over `dim` (DIM_T or DIM_R). */
+/* Position in its sequence of row `row` of an axis over `dim` (DIM_T or DIM_R); of a fixed axis the row itself. */
 int64_t eval_position(const Eval *e, int64_t dim, int64_t row);
 
 /* A rule for each emit name of these classes in ops.def. */

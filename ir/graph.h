@@ -32,6 +32,7 @@ struct Node {
     int result_count;   /* 1 for ordinary ops */
     bool backward;      /* made by autodiff */
     Loc loc;            /* where in LDL it comes from */
+    int64_t row_dim;    /* schedule.h: DIM_T, DIM_R, DIM_Q or a number when the value is computed row by row, else 0 */
     void *note;         /* a pass's own scratch; meaningless between passes */
 };
 
@@ -63,7 +64,7 @@ struct Param {
     int file_rank;         /* rank of the tensor in the file */
     FileSlice slices[MAX_RANK];
     bool transposed;       /* the value is the transpose of the file's (sliced) matrix */
-    bool optional;         /* declared optional and absent: folded away by the frontend, never seen later */
+    bool fresh;            /* the checkpoint lacks it: its value is `init`, or an adapter's */
     bool trained;          /* gets a gradient and an optimizer state */
     bool adapter;          /* lives in the adapter's file; else in the checkpoint */
     const char *base;      /* trained copy of a checkpoint tensor (bias, modules_to_save): its name there; else NULL */

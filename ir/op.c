@@ -8,6 +8,7 @@
 #define LEAF     TRAIT_LEAF
 #define TUPLE    TRAIT_TUPLE
 #define INTERNAL TRAIT_INTERNAL
+#define MOVES    TRAIT_MOVES
 
 const OpInfo op_info[OP_COUNT] = {
 #define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix)                         \

@@ -12,7 +12,7 @@ typedef enum Op {
 typedef enum OpClass { OC_LEAF, OC_MAP, OC_REDUCE, OC_VIEW, OC_GATHER, OC_GEMM, OC_FUSED, OC_EXPAND } OpClass;
 typedef enum OpMix { MIX_NONE, MIX_KEYS, MIX_ALL } OpMix;
 
-enum OpTrait { TRAIT_COMM = 1, TRAIT_LEAF = 2, TRAIT_TUPLE = 4, TRAIT_INTERNAL = 8 };
+enum OpTrait { TRAIT_COMM = 1, TRAIT_LEAF = 2, TRAIT_TUPLE = 4, TRAIT_INTERNAL = 8, TRAIT_MOVES = 16 };
 
 typedef enum AttrId {
 #define ATTR(id, field, kind, def) ATTR_##id,

@@ -22,7 +22,7 @@ typedef enum KernelKind {
 /* A value in memory: rows of `columns` f32, or one f32 a row without padding when columns is 1. */
 typedef struct Buffer {
     const Node *node;      /* whose value it is (tuple results: the tuple's node) */
-    int64_t row_dim;       /* DIM_T or DIM_R; 0: `bytes` of working memory */
+    int64_t row_dim;       /* as node_row_dim; 0: `bytes` of working memory */
     int64_t columns;
     int64_t pitch;         /* bytes from row to row */
     int64_t bytes;         /* at capacity */
@@ -38,7 +38,7 @@ typedef struct Kernel {
     const Node *root;      /* GEMM: the node its epilogue ends in; else anchor */
     const Node **outputs;  /* ROWS: nodes it stores, in order */
     int output_count, output_capacity;
-    int64_t row_dim;       /* DIM_T or DIM_R */
+    int64_t row_dim;       /* as node_row_dim */
     int64_t width;         /* ROWS, COLUMN_SUM: columns */
     Param *gradient;       /* GEMM_TN, COLUMN_SUM, SCATTER: whose gradient is added to */
     Buffer *results[3];    /* tuple ops */
@@ -62,7 +62,7 @@ typedef struct Stored {
 
 /* Capacities and storage of a program. */
 typedef struct ScheduleOptions {
-    int64_t max_tokens, max_length, max_rows;
+    int64_t max_tokens, max_length, max_rows, max_sequences;
     bool training;
     int store;             /* element type of frozen matrices */
 } ScheduleOptions;
@@ -80,6 +80,7 @@ typedef struct Schedule {
     int64_t cache_pitch;   /* unused slots: 0 */
     int64_t bytes_per_token;
     int cache_slots;
+    bool whole;            /* some op mixes a sequence both ways: it runs whole, without a cache */
 } Schedule;
 
 /* Bytes from row to row of `columns` f32: whole vectors, never a multiple of 2 KiB, where the rows of a product's tile
@@ -87,8 +88,11 @@ typedef struct Schedule {
 int64_t row_pitch(int64_t columns);
 /* The width of the last axis (1 for rank 1 over tokens). */
 int64_t node_columns(const Node *node);
-/* DIM_T or DIM_R when the value has one row per token, else 0. */
+/* What the rows of a value are that kernels compute row by row: DIM_T tokens, DIM_R rows asked for, DIM_Q sequences, or so many rows of
+ * a table (a lookup at fixed indices, and what is computed from it); 0: no rows (a parameter, a sum over rows, a number). */
 int64_t node_row_dim(const Node *node);
+/* How many there can be. */
+int64_t schedule_rows(const Schedule *schedule, int64_t row_dim);
 
 /* layout: how parameters are stored.  fuse: kernels.  plan: offsets.  NULL after reporting errors (a value whose form
  * cannot be compiled). `attention_work` gives the bytes of working memory that the backward kernel of an attention needs. */

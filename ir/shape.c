@@ -350,6 +350,25 @@ SHAPE(select_rows)
     return true;
 }
 
+/* One row for the sequence. */
+SHAPE(token_row)
+{
+    OUT = IN(0);
+    if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
+        return no(s, "a token is taken from values over T");
+    OUT.dim[0] = DIM_Q;
+    return is_real(s, 0) && (s->attrs->index == 0 || s->attrs->index == -1 || no(s, "only token 0, the first, and -1, the last, can be taken"));
+}
+
+SHAPE(token_row_grad)
+{
+    OUT = IN(0);
+    if (OUT.rank < 1 || OUT.dim[0] != DIM_Q)
+        return no(s, "expected a gradient over Q");
+    OUT.dim[0] = DIM_T;
+    return is_real(s, 0);
+}
+
 SHAPE(matmul)
 {
     if (IN(0).rank < 2 || IN(1).rank < 2) {

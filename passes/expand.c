@@ -25,6 +25,13 @@ EXPAND(mean)
     return b_scale(g, b_sum(g, X, (int)axis), 1 / (double)X->type.dim[axis]);
 }
 
+/* Only autodiff cares. */
+EXPAND(stop_gradient)
+{
+    (void)g;
+    return X;
+}
+
 /* exp(x - max) / sum exp(x - max), where the mask says so; the sum is at least 1, and a row without any gives zeros */
 EXPAND(softmax)
 {

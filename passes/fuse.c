@@ -195,7 +195,7 @@ static void mark_stored(Fuser *f)
     for (int i = 0; i < f->graph->node_count; i++) {
         const Node *node = f->graph->nodes[i];
         OpClass class = op_info[node->op].class;
-        if (class == OC_GEMM || class == OC_FUSED || node->op == OP_SCATTER || node->op == OP_SELECT_ROWS)
+        if (class == OC_GEMM || class == OC_FUSED || node->op == OP_SCATTER || op_info[node->op].traits & TRAIT_MOVES)
             for (int k = 0; k < node->input_count; k++)
                 if (class != OC_GEMM || k == 0 || node->attrs.ta)
                     store_operand(f, node->inputs[k]);
@@ -242,11 +242,6 @@ static Kernel *add_kernel(Fuser *f, KernelKind kind, const Node *node)
     return kernel;
 }
 
-static int64_t capacity(const Schedule *s, int64_t row_dim)
-{
-    return row_dim == DIM_R ? s->options.max_rows : s->options.max_tokens;
-}
-
 static Buffer *add_buffer(Fuser *f, const Node *node, int64_t row_dim, int64_t columns)
 {
     Schedule *s = f->schedule;
@@ -255,7 +250,7 @@ static Buffer *add_buffer(Fuser *f, const Node *node, int64_t row_dim, int64_t c
     buffer->row_dim = row_dim;
     buffer->columns = columns;
     buffer->pitch = row_pitch(columns);
-    buffer->bytes = (capacity(s, row_dim) * buffer->pitch + 127) / 64 * 64; /* room to read a vector past the last scalar */
+    buffer->bytes = (schedule_rows(s, row_dim) * buffer->pitch + 127) / 64 * 64; /* room to read a vector past the last scalar */
     buffer->first = s->kernel_count - 1;
     ARENA_PUSH(f->arena, s->buffers, s->buffer_count, s->buffer_capacity, buffer);
     return buffer;
@@ -363,6 +358,7 @@ static void add_gradient(Fuser *f, const Node *node)
     KernelKind kind = class == OC_GEMM ? KERNEL_GEMM_TN : node->op == OP_SCATTER ? KERNEL_SCATTER : KERNEL_COLUMN_SUM;
     Kernel *kernel = add_kernel(f, kind, node);
     kernel->gradient = f->gradient_of[node->id];
+    kernel->row_dim = node_row_dim(node->inputs[0]);
     kernel->width = node_columns(node->inputs[0]);
 }
 

@@ -168,6 +168,12 @@ GRAD(rope)
     dx[0] = graph_add(g, OP_ROPE, &attrs, 3, (Node *[]){DY, B, n->inputs[2]});
 }
 
+/* y = a's first (last) row       da = dy there, zeros elsewhere */
+GRAD(token_row) { dx[0] = graph_add(g, OP_TOKEN_ROW_GRAD, &n->attrs, 1, &DY); }
+
+/* y = a, a constant to whoever differentiates */
+GRAD(stop_gradient) { (void)g, (void)n, (void)dy, (void)dx; }
+
 /* y = softmax a where p         da = y (dy - sum of dy y) */
 GRAD(softmax)
 {

@@ -1,5 +1,8 @@
 /* incremental.c - the decoding step, from the graph of a whole sequence (inference only).
  *
+ * A model whose attention looks both ways, or that has logits for the sequence only, has no such step: it stays as it is, but for the
+ * rows that are asked for.
+ *
  * Attention gets a cache slot: keys and values of new tokens are appended to it, queries look at all of it.  The logits are computed
  * for the rows somebody asks for: the last product reads selected rows, and what follows it works on those. */
 #include "ir/build.h"
@@ -48,7 +51,13 @@ bool pass_incremental(Graph *graph, PassContext *context)
     Selector s = {.graph = graph, .count = graph->node_count};
     s.selected = ARENA_ARRAY(context->scratch, Node *, graph->node_count + 1);
     int slots = 0;
-    for (int i = 0; i < graph->node_count; i++)
+    bool incremental = true;
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        OpMix mix = op_info[node->op].mix;
+        incremental = incremental && mix != MIX_ALL && (mix != MIX_KEYS || node->attrs.causal);
+    }
+    for (int i = 0; incremental && i < graph->node_count; i++)
         if (op_info[graph->nodes[i]->op].mix == MIX_KEYS)
             graph->nodes[i]->attrs.cache = slots++;
     for (int i = 0; i < graph->output_count; i++)

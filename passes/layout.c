@@ -22,8 +22,36 @@ int64_t row_pitch(int64_t columns)
 
 int64_t node_row_dim(const Node *node)
 {
+    return node->row_dim;
+}
+
+int64_t schedule_rows(const Schedule *schedule, int64_t row_dim)
+{
+    const ScheduleOptions *o = &schedule->options;
+    return row_dim == DIM_R ? o->max_rows : row_dim == DIM_Q ? o->max_sequences : row_dim > 0 ? row_dim : o->max_tokens;
+}
+
+/* Rows of fixed number come from lookups at fixed indices; a product's left operand and what is element-wise hand them on.  Sums over
+ * rows, and gradients, which are such sums, have none. */
+static int64_t find_row_dim(const Node *node)
+{
     int64_t dim = node->type.rank >= 1 ? node->type.dim[0] : 0;
-    return dim == DIM_S ? DIM_T : dim < 0 ? dim : 0;
+    if (dim < 0)
+        return dim == DIM_S ? DIM_T : dim;
+    if (node->op == OP_GATHER || node->op == OP_POSITIONS)
+        return dim;
+    bool sums = (op_info[node->op].class == OC_GEMM && node->attrs.ta) || node->op == OP_SCATTER || node->op == OP_SUM_TO;
+    int count = op_info[node->op].class == OC_GEMM ? 1 : node->input_count;
+    for (int i = 0; !sums && dim > 1 && i < count; i++)
+        if (node->inputs[i]->row_dim == dim)
+            return dim;
+    return 0;
+}
+
+static void find_rows(Graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++)
+        graph->nodes[i]->row_dim = find_row_dim(graph->nodes[i]);
 }
 
 int64_t node_columns(const Node *node)
@@ -102,6 +130,11 @@ static void choose(const Node *node, const ParamUse *use, int store, Stored *sto
 void layout(Schedule *schedule, Arena *arena)
 {
     Graph *graph = schedule->graph;
+    find_rows(graph);
+    for (int i = 0; i < graph->node_count; i++) {
+        OpMix mix = op_info[graph->nodes[i]->op].mix;
+        schedule->whole = schedule->whole || mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0);
+    }
     schedule->stored = ARENA_ARRAY(arena, Stored, graph->param_count);
     ParamUse *uses = ARENA_ARRAY(arena, ParamUse, graph->param_count);
     note_uses(graph, uses);

@@ -122,7 +122,7 @@ static Node *build_attention(Graph *g, Node *product, const Match *m)
 static Node *build_loss(Graph *g, Node *loss)
 {
     Node *logits = loss->inputs[0];
-    if (logits->op != OP_MATMUL || logits->attrs.ta || logits->inputs[1]->op != OP_PARAM ||
+    if (logits->op != OP_MATMUL || logits->attrs.ta || logits->type.dim[0] != DIM_T || logits->inputs[1]->op != OP_PARAM ||
         logits->inputs[1]->param->trained)
         return NULL;
     Attrs attrs = attrs_default();

@@ -30,8 +30,8 @@ static const char *const kernel_names[KERNEL_KIND_COUNT] = {
 static void print_buffer(Text *text, const Buffer *buffer)
 {
     text_format(text, " [%lld +%lld, %lld x %s, %d..%d]", (long long)buffer->offset, (long long)buffer->bytes,
-                (long long)buffer->columns, buffer->row_dim == DIM_R ? "R" : buffer->row_dim == DIM_T ? "T" : "bytes",
-                buffer->first, buffer->last);
+                (long long)buffer->columns, buffer->row_dim ? dim_str(text->arena, buffer->row_dim) : "bytes", buffer->first,
+                buffer->last);
 }
 
 const char *schedule_print(const Schedule *s, Arena *arena)

@@ -44,6 +44,7 @@ typedef struct Infer {
     LrtTokenizer *tokenizer;
     LrtSampling sampling;
     int64_t max_tokens, past; /* tokens in the cache */
+    const int32_t *types;     /* of the tokens that `forward` is given; NULL: all 0 */
     LrtError *error;
 } Infer;
 
@@ -64,7 +65,8 @@ static const float *logits_row(const Infer *f, int64_t row)
 static bool forward(Infer *f, const int32_t *tokens, int64_t count)
 {
     lrt_batch_clear(&f->run);
-    if (!lrt_batch_add(&f->run, tokens, NULL, count, f->past, 0, f->error))
+    LrtSequence sequence = {.tokens = tokens, .types = f->types, .length = count, .first_position = f->past, .label = -1};
+    if (!lrt_batch_add(&f->run, &sequence, f->error))
         return false;
     code(f)->forward(&f->run.context);
     f->past += count;
@@ -178,7 +180,7 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
     }
     for (int64_t step = 0; step < f->max_tokens; step++) {
         head(f, last - 1, 1);
-        int32_t id = lrt_sample(&f->sampling, logits_row(f, 0), p->vocabulary, (uint64_t)step);
+        int32_t id = lrt_sample(&f->sampling, logits_row(f, 0), p->logits, (uint64_t)step);
         if (id < 0)
             return lrt_fail(f->error, LRT_FAILED, "out of memory");
         bool end = is_end(f, id);
@@ -297,8 +299,8 @@ typedef struct Collect {
 static bool collect_logits(void *user, int64_t position, const float *logits)
 {
     Collect *c = user;
-    int64_t vocabulary = c->f->run.program->vocabulary;
-    memcpy(c->out + c->piece->places[position] * vocabulary, logits, sizeof *logits * (size_t)vocabulary);
+    int64_t columns = c->f->run.program->logits;
+    memcpy(c->out + c->piece->places[position] * columns, logits, sizeof *logits * (size_t)columns);
     return true;
 }
 
@@ -307,25 +309,34 @@ static bool collect_piece(void *user, const LrtPiece *piece, LrtError *error)
     Collect *c = user;
     (void)error;
     c->piece = piece;
-    return each_logits(c->f, piece->tokens, piece->length, collect_logits, c);
+    c->f->types = piece->types;
+    c->f->past = 0;
+    if (!lrt_is_sequence_task(c->f->run.program))
+        return each_logits(c->f, piece->tokens, piece->length, collect_logits, c);
+    if (!forward(c->f, piece->tokens, piece->length))
+        return false;
+    memcpy(c->out, logits_row(c->f, 0), sizeof *c->out * (size_t)c->f->run.program->logits);
+    return true;
 }
 
 static bool run_logits(Infer *f)
 {
     LrtBatches b;
-    int64_t vocabulary = f->run.program->vocabulary;
+    const LrtProgram *p = f->run.program;
+    bool sequences = lrt_is_sequence_task(p);
     if (f->args.positional_count != 1)
         return lrt_fail(f->error, LRT_INVALID, "--logits IN OUT: name the file for the logits");
-    if (!lrt_batches_read(&b, f->args.value[LOGITS], f->error))
+    if (!lrt_batches_read(&b, f->args.value[LOGITS], (int)p->task, f->error))
         return false;
-    float *all = calloc((size_t)(b.steps * b.rows * b.length * vocabulary) + 1, sizeof *all);
+    int64_t width = (sequences ? 1 : b.length) * p->logits;
+    float *all = calloc((size_t)(b.steps * b.rows * width) + 1, sizeof *all);
     bool ok = all || lrt_fail(f->error, LRT_FAILED, "out of memory");
     for (int64_t row = 0; ok && row < b.steps * b.rows; row++) {
-        Collect c = {f, all + row * b.length * vocabulary, NULL};
+        Collect c = {f, all + row * width, NULL};
         ok = lrt_batches_pieces(&b, row / b.rows, row % b.rows, collect_piece, &c, f->error);
     }
-    LrtTensor tensor = {.name = "logits", .dtype = LRT_F32, .rank = 3, .shape = {b.steps * b.rows, b.length, vocabulary},
-                        .data = (const uint8_t *)all};
+    LrtTensor tensor = {.name = "logits", .dtype = LRT_F32, .rank = sequences ? 2 : 3,
+                        .shape = {b.steps * b.rows, sequences ? p->logits : b.length, p->logits}, .data = (const uint8_t *)all};
     ok = ok && lrt_safetensors_write(f->args.positional[0], &tensor, 1, NULL, f->error);
     free(all);
     lrt_batches_free(&b);
@@ -370,7 +381,7 @@ static bool run_perplexity(Infer *f)
     bool ok = text && lrt_tokenizer_encode(f->tokenizer, text, length, true, &ids, f->error);
     if (ok && ids.count < 2)
         ok = lrt_fail(f->error, LRT_INVALID, "%s: fewer than two tokens", path);
-    Likelihood l = {.vocabulary = f->run.program->vocabulary};
+    Likelihood l = {.vocabulary = f->run.program->logits};
     int64_t most = f->run.program->max_length;
     for (int64_t start = 0; ok && start + 1 < (int64_t)ids.count; start += most) {
         int64_t left = (int64_t)ids.count - start;

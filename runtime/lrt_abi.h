@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LRT_ABI_VERSION 1
+#define LRT_ABI_VERSION 2
 
 /* What record offsets are relative to. */
 enum LrtBase {
@@ -41,8 +41,13 @@ struct LrtContext {
     const int32_t *tokens;        /* [n_tokens] */
     const int32_t *targets;       /* [n_tokens] token to predict, -100: none */
     const int32_t *positions;     /* [n_tokens] position in its sequence (with a cache: past included) */
+    const int32_t *types;         /* [n_tokens] token types (0: first text, 1: second) */
+    const int32_t *virtual_tokens; /* [n_tokens] number of the learned token that stands there, -1: a real one */
+    const int32_t *segment_of;    /* [n_tokens] number of the segment */
     const uint64_t *sequences;    /* [n_tokens] number of the document: dropout draws from it */
     const LrtSegment *segments;   /* [n_segments] */
+    const int32_t *labels;        /* [n_segments] class of the sequence */
+    const float *values;          /* [n_segments] ... or the number to predict */
     const int32_t *target_rows;   /* [n_target_rows] rows that have a target, ascending */
     const int32_t *rows;          /* [n_rows] rows whose outputs are asked for */
     int64_t n_tokens, n_segments, n_target_rows, n_rows;
@@ -90,6 +95,14 @@ typedef struct LrtParam {
 } LrtParam;
 
 enum LrtKind { LRT_TRAIN = 1, LRT_INFER = 2 };
+
+/* What the loss compares, or the logits are of. */
+enum LrtTask {
+    LRT_TASK_NEXT_TOKEN, /* logits of a token predict the next one */
+    LRT_TASK_TOKENS,     /* logits of a token predict its own label */
+    LRT_TASK_CLASSES,    /* logits of a sequence predict its class */
+    LRT_TASK_VALUES      /* ... its value: squared error */
+};
 enum LrtTier { LRT_TIER_GENERIC, LRT_TIER_AVX2, LRT_TIER_AVX512, LRT_TIER_COUNT };
 
 typedef void LrtEntry(LrtContext *context);
@@ -109,11 +122,16 @@ typedef struct LrtProgram {
     int64_t max_tokens;           /* rows in flight */
     int64_t max_length;           /* longest sequence */
     int64_t max_rows;             /* rows asked for at once */
-    int64_t vocabulary, context;  /* context: positions the model has, 0: no limit */
+    int64_t max_sequences;        /* in flight */
+    int64_t task;                 /* enum LrtTask */
+    int64_t whole;                /* 1: attention looks both ways; sequences run whole, without a cache */
+    int64_t vocabulary, context;  /* ids are below the vocabulary; context: positions the model has, 0: no limit */
+    int64_t types;                /* token types are below it; 0: the model has none */
+    int64_t logits;               /* columns of the logits: the vocabulary, or classes */
     int64_t arena_bytes, weights_bytes, params_bytes, cache_bytes, scratch_bytes, const_bytes;
     int64_t bytes_per_token;      /* weights read to decode one token */
     int64_t loss_offset;          /* training: f32 [max_tokens] in the arena */
-    int64_t logits_offset, logits_pitch; /* inference: f32 [max_rows][logits_pitch bytes] in the arena */
+    int64_t logits_offset, logits_pitch; /* inference: f32 [max_rows or max_sequences][logits_pitch bytes] in the arena */
     int64_t param_count;
     const LrtParam *params;       /* frozen and trained */
     const char *const_data;       /* LRT_BASE_CONST */

@@ -69,7 +69,7 @@ int64_t lrt_planned_bytes(const LrtProgram *p, int threads, int64_t *arena, int6
     int64_t trained = p->kind == LRT_TRAIN ? 4 * p->params_bytes : p->params_bytes; /* parameters, gradients, two moments */
     *arena = p->arena_bytes + p->cache_bytes;
     *weights = p->weights_bytes;
-    *runtime = trained + threads * p->scratch_bytes + p->max_tokens * 40 + CODE_AND_HEAP;
+    *runtime = trained + threads * p->scratch_bytes + p->max_tokens * 60 + CODE_AND_HEAP;
     return *arena + *weights + *runtime;
 }
 
@@ -96,13 +96,18 @@ bool lrt_run_open(LrtRun *run, const LrtProgram *program, const char *tier, int 
     run->tokens = calloc(n + 1, sizeof *run->tokens);
     run->targets = calloc(n + 1, sizeof *run->targets);
     run->positions = calloc(n + 1, sizeof *run->positions);
+    run->types = calloc(n + 1, sizeof *run->types);
+    run->virtual_tokens = calloc(n + 1, sizeof *run->virtual_tokens);
+    run->segment_of = calloc(n + 1, sizeof *run->segment_of);
+    run->labels = calloc(n + 1, sizeof *run->labels);
+    run->values = calloc(n + 1, sizeof *run->values);
     run->target_rows = calloc(n + 1, sizeof *run->target_rows);
     run->rows = calloc((size_t)program->max_rows + 1, sizeof *run->rows);
     run->sequences = calloc(n + 1, sizeof *run->sequences);
     run->segments = calloc(n + 1, sizeof *run->segments);
     run->segment_capacity = program->max_tokens;
     if (!run->pool || !run->tokens || !run->targets || !run->positions || !run->target_rows || !run->rows ||
-        !run->sequences || !run->segments)
+        !run->types || !run->virtual_tokens || !run->segment_of || !run->labels || !run->values || !run->sequences || !run->segments)
         return lrt_fail(error, LRT_FAILED, "out of memory");
     if (!run->weights && !(run->weights = lrt_pages(program->weights_bytes, "the weights", error)))
         return false;
@@ -113,6 +118,8 @@ bool lrt_run_open(LrtRun *run, const LrtProgram *program, const char *tier, int 
     c->base[LRT_BASE_GRADS] = lrt_pages(program->params_bytes, "gradients", error);
     c->base[LRT_BASE_CONST] = (char *)(uintptr_t)program->const_data;
     c->tokens = run->tokens, c->targets = run->targets, c->positions = run->positions;
+    c->types = run->types, c->virtual_tokens = run->virtual_tokens, c->segment_of = run->segment_of;
+    c->labels = run->labels, c->values = run->values;
     c->sequences = run->sequences, c->segments = run->segments, c->target_rows = run->target_rows, c->rows = run->rows;
     c->parallel = lrt_parallel;
     c->pool = run->pool;
@@ -131,6 +138,7 @@ void lrt_run_close(LrtRun *run)
     if (run->owns_weights)
         lrt_free_pages(run->weights, run->program->weights_bytes);
     free(run->tokens), free(run->targets), free(run->positions), free(run->target_rows), free(run->rows);
+    free(run->types), free(run->virtual_tokens), free(run->segment_of), free(run->labels), free(run->values);
     free(run->sequences), free(run->segments);
     json_decref(run->settings);
     *run = (LrtRun){0};
@@ -141,37 +149,78 @@ void lrt_batch_clear(LrtRun *run)
     run->context.n_tokens = run->context.n_segments = run->context.n_target_rows = run->context.n_rows = 0;
 }
 
-bool lrt_batch_add(LrtRun *run, const int32_t *tokens, const int32_t *targets, int64_t length, int64_t first_position,
-                   uint64_t sequence, LrtError *error)
+bool lrt_is_sequence_task(const LrtProgram *program)
+{
+    return program->task == LRT_TASK_CLASSES || program->task == LRT_TASK_VALUES;
+}
+
+static bool check_capacity(const LrtRun *run, const LrtSequence *s, LrtError *error)
+{
+    const LrtContext *c = &run->context;
+    const LrtProgram *p = run->program;
+    if (s->length + s->first_position > p->max_length)
+        return lrt_fail(error, LRT_INVALID, "a sequence of %lld tokens is longer than the %lld this program was compiled for; "
+                        "compile with a larger --length", (long long)(s->length + s->first_position), (long long)p->max_length);
+    if (c->n_tokens + s->length > p->max_tokens)
+        return lrt_fail(error, LRT_INVALID, "a batch of more than %lld tokens; compile with a larger --batch", (long long)p->max_tokens);
+    if (c->n_segments == p->max_sequences)
+        return lrt_fail(error, LRT_INVALID, "a batch of more than %lld sequences; compile with a larger --batch",
+                        (long long)p->max_sequences);
+    if (p->task == LRT_TASK_CLASSES && s->label >= p->logits)
+        return lrt_fail(error, LRT_INVALID, "label %d is not one of the model's %lld classes", (int)s->label, (long long)p->logits);
+    return true;
+}
+
+static bool check_token(const LrtProgram *p, int32_t token, int32_t target, int32_t type, LrtError *error)
+{
+    if (token < 0 || token >= p->vocabulary)
+        return lrt_fail(error, LRT_INVALID, "token %d is not one of the model's %lld", (int)token, (long long)p->vocabulary);
+    if (target >= p->logits)
+        return lrt_fail(error, LRT_INVALID, "label %d is not one of the model's %lld tokens", (int)target, (long long)p->logits);
+    if (p->types && (type < 0 || type >= p->types))
+        return lrt_fail(error, LRT_INVALID, "token type %d is not one of the model's %lld", (int)type, (long long)p->types);
+    return true;
+}
+
+bool lrt_batch_add(LrtRun *run, const LrtSequence *s, LrtError *error)
 {
     LrtContext *c = &run->context;
     const LrtProgram *p = run->program;
-    if (length + first_position > p->max_length)
-        return lrt_fail(error, LRT_INVALID, "a sequence of %lld tokens is longer than the %lld this program was compiled for; "
-                        "compile with a larger --length", (long long)(length + first_position), (long long)p->max_length);
-    if (c->n_tokens + length > p->max_tokens)
-        return lrt_fail(error, LRT_INVALID, "a batch of more than %lld tokens; compile with a larger --batch", (long long)p->max_tokens);
-    for (int64_t i = 0; i < length; i++) {
+    if (!check_capacity(run, s, error))
+        return false;
+    for (int64_t i = 0; i < s->length; i++) {
         int64_t row = c->n_tokens + i;
-        if (tokens[i] < 0 || tokens[i] >= p->vocabulary || (targets && targets[i] >= p->vocabulary))
-            return lrt_fail(error, LRT_INVALID, "token %d is not one of the model's %lld", (int)tokens[i], (long long)p->vocabulary);
-        run->tokens[row] = tokens[i];
-        run->targets[row] = targets && targets[i] >= 0 ? targets[i] : LRT_NO_TARGET;
-        run->positions[row] = (int32_t)(first_position + i);
-        run->sequences[row] = sequence;
+        int32_t target = s->targets && s->targets[i] >= 0 ? s->targets[i] : LRT_NO_TARGET, type = s->types ? s->types[i] : 0;
+        if (!check_token(p, s->tokens[i], target, type, error))
+            return false;
+        run->tokens[row] = s->tokens[i];
+        run->targets[row] = target;
+        run->types[row] = type;
+        run->virtual_tokens[row] = -1;
+        run->positions[row] = (int32_t)(s->first_position + i);
+        run->sequences[row] = s->number;
+        run->segment_of[row] = (int32_t)c->n_segments;
     }
-    run->segments[c->n_segments++] = (LrtSegment){(int32_t)c->n_tokens, (int32_t)length,
-                                                  p->kind == LRT_TRAIN ? (int32_t)c->n_tokens : 0, p->kind == LRT_TRAIN ? 0 : (int32_t)first_position};
-    c->n_tokens += length;
+    bool alone = p->kind == LRT_TRAIN || p->whole; /* keys are those of the batch itself, not of a cache */
+    run->labels[c->n_segments] = s->label;
+    run->values[c->n_segments] = s->value;
+    run->segments[c->n_segments++] = (LrtSegment){(int32_t)c->n_tokens, (int32_t)s->length, alone ? (int32_t)c->n_tokens : 0,
+                                                  alone ? 0 : (int32_t)s->first_position};
+    c->n_tokens += s->length;
     return true;
 }
 
 int64_t lrt_batch_finish(LrtRun *run)
 {
     LrtContext *c = &run->context;
+    int64_t labelled = 0;
     c->n_target_rows = 0;
     for (int64_t i = 0; i < c->n_tokens; i++)
         if (run->targets[i] >= 0)
             run->target_rows[c->n_target_rows++] = (int32_t)i;
-    return c->n_target_rows;
+    if (!lrt_is_sequence_task(run->program))
+        return c->n_target_rows;
+    for (int64_t i = 0; i < c->n_segments; i++)
+        labelled += run->program->task == LRT_TASK_VALUES || run->labels[i] >= 0;
+    return labelled;
 }

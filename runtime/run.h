@@ -18,7 +18,8 @@ typedef struct LrtRun {
     char *weights;           /* frozen image; mapped by whoever made the run, or owned */
     bool owns_weights;
     /* Arrays of the context, at capacity. */
-    int32_t *tokens, *targets, *positions, *target_rows, *rows;
+    int32_t *tokens, *targets, *positions, *types, *virtual_tokens, *segment_of, *labels, *target_rows, *rows;
+    float *values;
     uint64_t *sequences;
     LrtSegment *segments;
     int64_t segment_capacity;
@@ -37,11 +38,23 @@ int64_t lrt_peak_bytes(void);
 /* --- batches: sequences one after another, no padding -------------------------------------------------------------- */
 
 void lrt_batch_clear(LrtRun *run);
-/* Adds a sequence of its own; targets NULL: none.  false with an error when it does not fit the capacity. */
-bool lrt_batch_add(LrtRun *run, const int32_t *tokens, const int32_t *targets, int64_t length, int64_t first_position,
-                   uint64_t sequence, LrtError *error);
-/* Rows with a target; to be called when all sequences are in. */
+/* One sequence: what it is made of, and what is to be learned from it. */
+typedef struct LrtSequence {
+    const int32_t *tokens;   /* [length] */
+    const int32_t *targets;  /* [length]; NULL: none */
+    const int32_t *types;    /* [length]; NULL: all 0 */
+    int64_t length, first_position;
+    uint64_t number;         /* dropout draws from it */
+    int32_t label;           /* class; negative: none */
+    float value;             /* number to predict; NaN: none */
+} LrtSequence;
+
+/* Adds it to the batch; false with an error when it does not fit the capacity or the model. */
+bool lrt_batch_add(LrtRun *run, const LrtSequence *sequence, LrtError *error);
+/* How many targets there are: tokens, or sequences that have a label; to be called when all sequences are in. */
 int64_t lrt_batch_finish(LrtRun *run);
+/* Whether targets belong to sequences, not to tokens. */
+bool lrt_is_sequence_task(const LrtProgram *program);
 
 /* Allocates zeroed, page-aligned memory; NULL with an error. */
 char *lrt_pages(int64_t bytes, const char *what, LrtError *error);

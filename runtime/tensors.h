@@ -4,15 +4,19 @@
 
 typedef struct LrtBatches {
     int64_t steps, rows, length; /* [steps, rows, length]; a file without steps has one */
-    int64_t *ids, *labels, *mask, *segments, *positions; /* labels, mask, segments, positions may be NULL */
+    int64_t *ids, *labels, *mask, *segments, *positions, *types; /* all but ids may be NULL */
+    float *values;               /* [steps, rows] numbers to predict; NULL: none */
+    bool of_sequences;           /* labels are [steps, rows], one for a row */
+    int task;                    /* enum LrtTask of the program they are for */
 } LrtBatches;
 
-bool lrt_batches_read(LrtBatches *batches, const char *path, LrtError *error);
+/* For a program with this task. */
+bool lrt_batches_read(LrtBatches *batches, const char *path, int task, LrtError *error);
 void lrt_batches_free(LrtBatches *batches);
 
-/* One sequence of a row: its tokens, where they stand in the row, and shifted targets. */
+/* One sequence of a row: its tokens, where they stand in the row, and targets. */
 typedef struct LrtPiece {
-    int32_t *tokens, *targets;
+    int32_t *tokens, *targets, *types;
     int64_t *places;
     int64_t length, first_position;
 } LrtPiece;

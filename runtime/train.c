@@ -141,7 +141,7 @@ static bool open_data(Train *t)
     if (!tensors == !data)
         return lrt_fail(t->error, LRT_INVALID, "give the training data with --data FILE (or --tensors FILE)");
     if (tensors)
-        return lrt_batches_read(&t->batches, tensors, t->error);
+        return lrt_batches_read(&t->batches, tensors, (int)t->run.program->task, t->error);
     const char *path = lrt_checkpoint_tokenizer_path(t->checkpoint);
     if (!path)
         return lrt_fail(t->error, LRT_INVALID, "%s: no tokenizer.json in it, which --data needs", lrt_checkpoint_path(t->checkpoint));
@@ -174,6 +174,12 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static bool add_document(Train *t, const LrtDocument *d)
+{
+    LrtSequence sequence = {.tokens = d->tokens, .targets = d->targets, .length = d->length, .number = d->id, .label = -1};
+    return lrt_batch_add(&t->run, &sequence, t->error);
+}
+
 static bool next_documents(Train *t)
 {
     int64_t size = lrt_dataset_size(t->data), capacity = t->run.program->max_tokens;
@@ -192,7 +198,7 @@ static bool next_documents(Train *t)
     lrt_batch_clear(&t->run);
     for (int64_t i = 0; i < count; i++) {
         LrtDocument d = lrt_dataset_document(t->data, taken[i]);
-        if (!lrt_batch_add(&t->run, d.tokens, d.targets, d.length, 0, d.id, t->error))
+        if (!add_document(t, &d))
             return false;
     }
     return true;
@@ -215,11 +221,16 @@ const LrtTierCode *lrt_train_code(const Train *t)
     return &t->run.program->tiers[t->run.tier];
 }
 
-/* Sum of the batch's token losses, in the order of rows. */
+/* Sum of the batch's losses, in the order of rows: of tokens or of sequences. */
 double lrt_sum_losses(const Train *t)
 {
     const float *loss = (const float *)(t->run.context.base[LRT_BASE_ARENA] + t->run.program->loss_offset);
     double sum = 0;
+    if (lrt_is_sequence_task(t->run.program)) {
+        for (int64_t i = 0; i < t->run.context.n_segments; i++)
+            sum += (double)loss[i];
+        return sum;
+    }
     for (int64_t i = 0; i < t->run.context.n_target_rows; i++)
         sum += (double)loss[t->run.target_rows[i]];
     return sum;
@@ -310,7 +321,7 @@ static bool evaluate(Train *t, double *loss)
         lrt_batch_clear(&t->run);
         for (int64_t i = 0; ok && i < count; i++) {
             LrtDocument d = lrt_dataset_document(t->validation, place + i);
-            ok = lrt_batch_add(&t->run, d.tokens, d.targets, d.length, 0, d.id, t->error);
+            ok = add_document(t, &d);
         }
         place += count;
         targets += lrt_batch_finish(&t->run);

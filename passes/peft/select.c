@@ -219,11 +219,12 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
 
 void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor)
 {
-    param->base = param->tensor;
+    param->base = param->fresh ? NULL : param->tensor;
     param->tensor = tensor;
     param->adapter = true;
     param->trained = !spec->infer;
-    param->init = INIT_TENSOR;
+    if (!param->fresh)
+        param->init = INIT_TENSOR;
 }
 
 const PeftTensor *adapter_tensor(const PeftSpec *spec, const char *name)

@@ -15,7 +15,7 @@ static const struct {
 } samples[] = {
     MAP1("neg") MAP1("exp") MAP1("log") MAP1("sqrt") MAP1("rsqrt") MAP1("tanh") MAP1("erf") MAP1("sigmoid")
     MAP1("abs") MAP1("layernorm") MAP1("rmsnorm") MAP1("gelu") MAP1("gelu_tanh") MAP1("quick_gelu")
-    MAP1("silu") MAP1("relu")
+    MAP1("silu") MAP1("relu") MAP1("stop_gradient")
     MAP2("add") MAP2("sub") MAP2("mul") MAP2("div") MAP2("maximum") MAP2("minimum")
     COMPARE("lt") COMPARE("eq")
     {MASK "  %3 = not %2 : bool[T, S]\n  %4 = and %2, %3 : bool[T, S]\n  %5 = or %4, %3 : bool[T, S]\n"
@@ -38,6 +38,7 @@ static const struct {
     {"  %0 = param \"w\" {tensor=\"w\", file=[0:8/8, 0:4/4]} : f32[8, 4]\n" INDEX
      "  %2 = gather %0, %1 : f32[T, 4]\n  %3 = scatter %2, %1 {dims=[8, 4]} : f32[8, 4]\n  output \"o\" %3\n"},
     {X "  %1 = select_rows %0 : f32[R, 4]\n  output \"o\" %1\n"},
+    {X "  %1 = token_row %0 {index=-1} : f32[Q, 4]\n  %2 = token_row_grad %1 {index=-1} : f32[T, 4]\n  output \"o\" %2\n"},
     {X "  %1 = param \"w\" : f32[8, 4]\n  %2 = matmul %0, %1 {tb=1} : f32[T, 8]\n"
        "  %3 = matmul %2, %0 {ta=1} : f32[8, 4]\n  output \"o\" %3\n"},
     {X "  %1 = positions : i32[T]\n  %2 = table {name=\"f\"} (0.5) : f32[1]\n"

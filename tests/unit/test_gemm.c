@@ -88,7 +88,7 @@ static GemmSpec spec_of(const Case *c, const char *name, StoreTo *to)
     to->c = (Operand){LRT_BASE_ARENA, SLOT_C, pitch_of(c->n)};
     return (GemmSpec){
         .name = name,
-        .rows = c->max_rows == 1 ? ROWS_ASKED : ROWS_TOKENS,
+        .row_dim = c->max_rows == 1 ? DIM_R : DIM_T,
         .max_rows = c->max_rows,
         .k = c->k,
         .n = c->n,
@@ -109,7 +109,7 @@ static GemmTnSpec tn_spec_of(const TnCase *c, const char *name)
 {
     return (GemmTnSpec){
         .name = name,
-        .rows = ROWS_TOKENS,
+        .row_dim = DIM_T,
         .max_rows = c->max_rows,
         .k = c->k,
         .n = c->n,

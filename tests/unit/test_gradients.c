@@ -97,6 +97,10 @@ static const struct {
     {OP_REPEAT_HEADS, X "%h = split_heads %x {heads=3} : f32[3, T, 2]\n"
                         "%y = repeat_heads %h {heads=9} : f32[9, T, 2]\n"},
     {OP_SITE, X "%y = at %x {name=\"block_in\"} : f32[T, 6]\n"},
+    {OP_TOKEN_ROW, X "%y = token_row %x : f32[Q, 6]\n"},
+    {OP_TOKEN_ROW, X "%y = token_row %x {index=-1} : f32[Q, 6]\n"},
+    {OP_STOP_GRADIENT, X "%s = stop_gradient %x : f32[T, 6]\n%d = sub %s, %s : f32[T, 6]\n"
+                       "%y = add %x, %d : f32[T, 6]\n"},
     {OP_GATHER, WEIGHT("w", "[3, 5]") "%i = input {name=\"twice\"} : i32[T]\n"
                                       "%y = gather %w, %i : f32[T, 5]\n"},
     {OP_GATHER, WEIGHT("w", "[3]") "%i = input {name=\"twice\"} : i32[T]\n"

@@ -211,7 +211,7 @@ START_TEST(all_of_a_graph_round_trips)
                       "graph @train.step-2 {layers=12, context=1024} {\n"
                       "  %0 = param \"h.0.w\\\"\\\\\\x0a[:, 0:4]\" {tensor=\"w\", "
                       "file_name=\"x.w\", module=\"h.0\", role=\"q\", "
-                      "site=\"q\", base=\"b\", layer=-1, transposed=1, optional=1, trained=1, "
+                      "site=\"q\", base=\"b\", layer=-1, transposed=1, fresh=1, trained=1, "
                       "adapter=1, fast=1, init=uniform, "
                       "init_scale=0.10000000000000001, file=[4:8/12, 0:6/6]} : f32[6, 4] @3\n"
                       "  %1 = param \"z\" {init=zero} : f32[4]\n"

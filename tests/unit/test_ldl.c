@@ -324,7 +324,7 @@ static const struct {
     {"wieght V: [d] = \"v\";", "did you mean 'weight'?"},
     {"let y = 3\nlet z = 4;", "test.ldl:3:10: error: expected an operator or ';', got 'let'"},
     {"let y = 3 +;", "expected an expression, got ';'"},
-    {"loss mse(x, labels);", "loss 'mse' is not supported yet"},
+    {"loss mse(x, labels);", "loss 'mse' needs a tensor and an input of type f32[T] or [Q]"},
     {"loss next_tokn(x, labels);", "did you mean 'next_token'?"},
     {"weight V: [d, d] = \"w2\"[:, 0:5];", "this slice has 5 elements"},
     {"weight V: [T] = \"w2\";", "the shape of a weight cannot depend on the sequence"},
