@@ -13,6 +13,8 @@ typedef struct BackendOptions {
     int64_t types;           /* token types are below it; 0: the model has none */
     int64_t logits;          /* columns of the logits */
     int task;                /* enum LrtTask */
+    int64_t prefix, infix;   /* learned tokens of a sequence */
+    bool virtual_logits, predict_first;
 } BackendOptions;
 
 /* Bytes of working memory of an attention's backward kernel (AttentionWork of schedule.h). */

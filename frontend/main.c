@@ -174,15 +174,21 @@ static bool read_capacities(Driver *d)
     if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
         !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag))
         return false;
-    if (d->graph->context && s->max_length > d->graph->context) {
+    int64_t learned = d->result.prefix + d->result.infix, positions = d->graph->context - learned;
+    if (d->graph->context && s->max_length > positions) {
         if (option(d, OPTION_LENGTH))
-            diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions; lowered to that",
-                      (long long)s->max_length, (long long)d->graph->context);
-        s->max_length = d->graph->context;
+            diag_note(&d->diag, nowhere, "--length %lld is more than the model's %lld positions%s; lowered to that",
+                      (long long)s->max_length, (long long)positions, learned ? " beside the learned ones" : "");
+        s->max_length = positions;
     }
+    s->max_length += learned;
+    d->backend.prefix = d->result.prefix;
+    d->backend.infix = d->result.infix;
+    d->backend.virtual_logits = d->result.virtual_logits;
+    d->backend.predict_first = d->result.predict_first;
     s->max_tokens = batch * s->max_length;
-    if (!whole && s->max_tokens > PREFILL)
-        s->max_tokens = PREFILL; /* prompts go through in pieces */
+    if (!whole && s->max_tokens > PREFILL + learned)
+        s->max_tokens = PREFILL + learned; /* prompts go through in pieces */
     s->max_rows = s->max_tokens < LOGIT_ROWS ? s->max_tokens : LOGIT_ROWS;
     s->max_sequences = s->max_tokens / LEAST_TOKENS > batch ? s->max_tokens / LEAST_TOKENS : batch;
     if (s->max_tokens > INT32_MAX) {

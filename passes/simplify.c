@@ -68,6 +68,16 @@ RULE(merge_scale)
     return b_mul(g, b_op1(g, OP_MERGE_HEADS, A->inputs[0]), A->inputs[1]);
 }
 
+/* merge_heads(where(m, a, b)) = where(m, merge_heads(a), merge_heads(b)) for a mask [T, 1] */
+RULE(merge_where)
+{
+    if (n->op != OP_MERGE_HEADS || A->op != OP_WHERE || A->inputs[0]->type.rank != 2 || A->inputs[0]->type.dim[1] != 1 ||
+        !type_equal(A->inputs[1]->type, A->type) || !type_equal(A->inputs[2]->type, A->type))
+        return NULL;
+    Node *a = b_op1(g, OP_MERGE_HEADS, A->inputs[1]), *b = b_op1(g, OP_MERGE_HEADS, A->inputs[2]);
+    return graph_add(g, OP_WHERE, NULL, 3, (Node *[]){A->inputs[0], a, b});
+}
+
 /* a @ b' and a' @ b are products that read an operand transposed */
 RULE(transposed_operand)
 {
@@ -142,7 +152,7 @@ RULE(fold)
 }
 
 static Rule *const rules[] = {
-    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_transposed_operand,
+    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_merge_where, rule_transposed_operand,
     rule_permute_twice, rule_neg_twice,   rule_neutral,      rule_reshape_twice, rule_same_shape,
     rule_broadcast_operand, rule_fold,
 };

@@ -245,11 +245,12 @@ void lrt_dataset_shuffle(const LrtDataset *d, uint64_t seed, uint64_t epoch, int
     }
 }
 
-int64_t lrt_dataset_take(const LrtDataset *d, const int64_t *order, int64_t from, int64_t count, int64_t capacity, int64_t max_documents)
+int64_t lrt_dataset_take(const LrtDataset *d, const int64_t *order, int64_t from, int64_t count, int64_t capacity,
+                         int64_t max_documents, int64_t more)
 {
     int64_t taken = 0, tokens = 0;
     while (from + taken < count && taken < max_documents) {
-        int64_t length = d->places[order[from + taken]].length;
+        int64_t length = d->places[order[from + taken]].length + more;
         if (taken && tokens + length > capacity)
             break;
         tokens += length;

@@ -49,7 +49,7 @@ uint64_t lrt_dataset_hash(const LrtDataset *dataset); /* XXH3 of all tokens and 
 /* The order of documents in an epoch: a permutation that depends on (seed, epoch) only. */
 void lrt_dataset_shuffle(const LrtDataset *dataset, uint64_t seed, uint64_t epoch, int64_t *order);
 
-/* Plans micro-batches: walks order[from...] and takes documents while they fit `capacity` tokens and `max_documents`;
- * returns how many were taken (at least 1 if any are left); the caller sorts them by id. */
+/* Plans micro-batches: walks order[from...] and takes documents while they fit `capacity` tokens, each with `more` besides its own,
+ * and `max_documents`; returns how many were taken (at least 1 if any are left); the caller sorts them by id. */
 int64_t lrt_dataset_take(const LrtDataset *dataset, const int64_t *order, int64_t from, int64_t count,
-                         int64_t capacity, int64_t max_documents);
+                         int64_t capacity, int64_t max_documents, int64_t more);

@@ -61,16 +61,32 @@ static const float *logits_row(const Infer *f, int64_t row)
     return (const float *)(f->run.context.base[LRT_BASE_ARENA] + p->logits_offset + row * p->logits_pitch);
 }
 
-/* Tokens behind those in the cache, at most max_tokens of the program at once. */
-static bool forward(Infer *f, const int32_t *tokens, int64_t count)
+/* Tokens behind those in the cache, at most `piece_length` at once; learned tokens are put among them, the infix behind `prompt`
+ * of these (0: nowhere). */
+static bool forward(Infer *f, const int32_t *tokens, int64_t count, int64_t prompt)
 {
     lrt_batch_clear(&f->run);
-    LrtSequence sequence = {.tokens = tokens, .types = f->types, .length = count, .first_position = f->past, .label = -1};
+    LrtSequence sequence = {.tokens = tokens, .types = f->types, .length = count, .first_position = f->past, .prompt = prompt,
+                            .first_target = -1, .label = -1};
     if (!lrt_batch_add(&f->run, &sequence, f->error))
         return false;
     code(f)->forward(&f->run.context);
-    f->past += count;
+    f->past += f->run.context.n_tokens;
     return true;
+}
+
+/* How many of the `left` tokens go through at once. */
+static int64_t piece_length(const Infer *f, int64_t left)
+{
+    const LrtProgram *p = f->run.program;
+    int64_t room = p->max_tokens - p->prefix - p->infix;
+    return left < room ? left : room;
+}
+
+/* The prompt's end as tokens done .. done + count - 1 see it. */
+static int64_t prompt_in(int64_t prompt, int64_t done, int64_t count)
+{
+    return prompt > done && prompt <= done + count ? prompt - done : 0;
 }
 
 /* Logits of rows first .. first + count - 1 of the last forward; count <= max_rows. */
@@ -82,25 +98,34 @@ static void head(Infer *f, int64_t first, int64_t count)
     code(f)->head(&f->run.context);
 }
 
-/* Calls `use` with the logits of every position of a sequence that starts with an empty cache. */
-static bool each_logits(Infer *f, const int32_t *tokens, int64_t length,
-                        bool (*use)(void *user, int64_t position, const float *logits), void *user)
+/* Calls `use` with the logits of every row of a sequence that starts with an empty cache: token's number, or -1 and which learned
+ * token it is. */
+typedef bool UseLogits(void *user, int64_t token, int32_t learned, const float *logits);
+
+static bool each_logits(Infer *f, const int32_t *tokens, int64_t length, int64_t prompt, UseLogits *use, void *user)
 {
     const LrtProgram *p = f->run.program;
+    const int32_t *types = f->types;
+    int64_t token = 0;
     f->past = 0;
     for (int64_t done = 0; done < length;) {
-        int64_t count = length - done < p->max_tokens ? length - done : p->max_tokens;
-        if (!forward(f, tokens + done, count))
+        int64_t count = piece_length(f, length - done);
+        f->types = types ? types + done : NULL;
+        if (!forward(f, tokens + done, count, prompt_in(prompt, done, count)))
             return false;
-        for (int64_t row = 0; row < count; row += p->max_rows) {
-            int64_t rows = count - row < p->max_rows ? count - row : p->max_rows;
+        int64_t all = f->run.context.n_tokens;
+        for (int64_t row = 0; row < all; row += p->max_rows) {
+            int64_t rows = all - row < p->max_rows ? all - row : p->max_rows;
             head(f, row, rows);
-            for (int64_t i = 0; i < rows; i++)
-                if (!use(user, done + row + i, logits_row(f, i)))
+            for (int64_t i = 0; i < rows; i++) {
+                int32_t learned = f->run.virtual_tokens[row + i];
+                if (!use(user, learned < 0 ? token++ : -1, learned, logits_row(f, i)))
                     return lrt_fail(f->error, LRT_FAILED, "out of memory");
+            }
         }
         done += count;
     }
+    f->types = NULL;
     return true;
 }
 
@@ -167,16 +192,17 @@ static bool is_end(const Infer *f, int32_t id)
 static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
 {
     const LrtProgram *p = f->run.program;
-    int64_t most = p->max_length, last = 0;
+    int64_t most = p->max_length - p->prefix - p->infix, last = 0;
     if (length == 0)
         return lrt_fail(f->error, LRT_INVALID, "the prompt is empty");
     if (length > most)
         return lrt_fail(f->error, LRT_INVALID, "the prompt has %lld tokens, this program holds %lld; compile with a larger --length",
                         (long long)length, (long long)most);
-    for (int64_t done = 0; done < length; done += last) {
-        last = length - done < p->max_tokens ? length - done : p->max_tokens;
-        if (!forward(f, prompt + done, last))
+    for (int64_t done = 0, count; done < length; done += count) {
+        count = piece_length(f, length - done);
+        if (!forward(f, prompt + done, count, prompt_in(length, done, count)))
             return false;
+        last = f->run.context.n_tokens;
     }
     for (int64_t step = 0; step < f->max_tokens; step++) {
         head(f, last - 1, 1);
@@ -193,7 +219,7 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
             break;
         }
         last = 1;
-        if (step + 1 < f->max_tokens && !forward(f, &id, 1))
+        if (step + 1 < f->max_tokens && !forward(f, &id, 1, 0))
             return false;
     }
     if (w->held_length)
@@ -296,24 +322,38 @@ typedef struct Collect {
     const LrtPiece *piece;
 } Collect;
 
-static bool collect_logits(void *user, int64_t position, const float *logits)
+/* Where a row's logits stand in the output: learned tokens take places of their own, if they count. */
+static int64_t place_of(const Collect *c, int64_t token, int32_t learned)
+{
+    const LrtProgram *p = c->f->run.program;
+    const LrtPiece *piece = c->piece;
+    if (token < 0)
+        return learned < p->prefix ? piece->places[0] + learned : piece->places[piece->prompt - 1] + 1 + learned;
+    if (!p->virtual_logits)
+        return piece->places[token];
+    return piece->places[token] + p->prefix + (piece->prompt && token >= piece->prompt ? p->infix : 0);
+}
+
+static bool collect_logits(void *user, int64_t token, int32_t learned, const float *logits)
 {
     Collect *c = user;
     int64_t columns = c->f->run.program->logits;
-    memcpy(c->out + c->piece->places[position] * columns, logits, sizeof *logits * (size_t)columns);
+    if (token >= 0 || c->f->run.program->virtual_logits)
+        memcpy(c->out + place_of(c, token, learned) * columns, logits, sizeof *logits * (size_t)columns);
     return true;
 }
 
 static bool collect_piece(void *user, const LrtPiece *piece, LrtError *error)
 {
     Collect *c = user;
-    (void)error;
     c->piece = piece;
     c->f->types = piece->types;
     c->f->past = 0;
+    if (c->f->run.program->infix && (piece->prompt < 1 || piece->prompt > piece->length))
+        return lrt_fail(error, LRT_INVALID, "an infix stands behind the prompt: the file needs 'prompt_len' of at least 1 for each row");
     if (!lrt_is_sequence_task(c->f->run.program))
-        return each_logits(c->f, piece->tokens, piece->length, collect_logits, c);
-    if (!forward(c->f, piece->tokens, piece->length))
+        return each_logits(c->f, piece->tokens, piece->length, piece->prompt, collect_logits, c);
+    if (!forward(c->f, piece->tokens, piece->length, piece->prompt))
         return false;
     memcpy(c->out, logits_row(c->f, 0), sizeof *c->out * (size_t)c->f->run.program->logits);
     return true;
@@ -328,7 +368,7 @@ static bool run_logits(Infer *f)
         return lrt_fail(f->error, LRT_INVALID, "--logits IN OUT: name the file for the logits");
     if (!lrt_batches_read(&b, f->args.value[LOGITS], (int)p->task, f->error))
         return false;
-    int64_t width = (sequences ? 1 : b.length) * p->logits;
+    int64_t length = b.length + (p->virtual_logits ? p->prefix + p->infix : 0), width = (sequences ? 1 : length) * p->logits;
     float *all = calloc((size_t)(b.steps * b.rows * width) + 1, sizeof *all);
     bool ok = all || lrt_fail(f->error, LRT_FAILED, "out of memory");
     for (int64_t row = 0; ok && row < b.steps * b.rows; row++) {
@@ -336,7 +376,7 @@ static bool run_logits(Infer *f)
         ok = lrt_batches_pieces(&b, row / b.rows, row % b.rows, collect_piece, &c, f->error);
     }
     LrtTensor tensor = {.name = "logits", .dtype = LRT_F32, .rank = sequences ? 2 : 3,
-                        .shape = {b.steps * b.rows, sequences ? p->logits : b.length, p->logits}, .data = (const uint8_t *)all};
+                        .shape = {b.steps * b.rows, sequences ? p->logits : length, p->logits}, .data = (const uint8_t *)all};
     ok = ok && lrt_safetensors_write(f->args.positional[0], &tensor, 1, NULL, f->error);
     free(all);
     lrt_batches_free(&b);
@@ -351,10 +391,11 @@ typedef struct Likelihood {
     double nll;
 } Likelihood;
 
-static bool add_likelihood(void *user, int64_t position, const float *logits)
+static bool add_likelihood(void *user, int64_t position, int32_t learned, const float *logits)
 {
     Likelihood *l = user;
-    if (position + 1 >= l->length)
+    (void)learned;
+    if (position < 0 || position + 1 >= l->length)
         return true;
     double largest = (double)logits[0], sum = 0;
     for (int64_t i = 1; i < l->vocabulary; i++)
@@ -382,12 +423,12 @@ static bool run_perplexity(Infer *f)
     if (ok && ids.count < 2)
         ok = lrt_fail(f->error, LRT_INVALID, "%s: fewer than two tokens", path);
     Likelihood l = {.vocabulary = f->run.program->logits};
-    int64_t most = f->run.program->max_length;
+    int64_t most = f->run.program->max_length - f->run.program->prefix - f->run.program->infix;
     for (int64_t start = 0; ok && start + 1 < (int64_t)ids.count; start += most) {
         int64_t left = (int64_t)ids.count - start;
         l.tokens = ids.data + start;
         l.length = left < most ? left : most;
-        ok = each_logits(f, l.tokens, l.length, add_likelihood, &l);
+        ok = each_logits(f, l.tokens, l.length, 0, add_likelihood, &l);
     }
     if (ok && f->args.value[JSON])
         printf("{\"tokens\": %lld, \"nll\": %.9g, \"perplexity\": %.9g}\n", (long long)ids.count, l.nll / (double)l.counted,

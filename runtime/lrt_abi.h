@@ -124,6 +124,9 @@ typedef struct LrtProgram {
     int64_t max_rows;             /* rows asked for at once */
     int64_t max_sequences;        /* in flight */
     int64_t task;                 /* enum LrtTask */
+    int64_t prefix, infix;        /* learned tokens before a sequence, and behind its prompt; among max_length and max_tokens */
+    int64_t virtual_logits;       /* 1: their rows count among the logits */
+    int64_t predict_first;        /* 1: the last prefix row predicts the first token */
     int64_t whole;                /* 1: attention looks both ways; sequences run whole, without a cache */
     int64_t vocabulary, context;  /* ids are below the vocabulary; context: positions the model has, 0: no limit */
     int64_t types;                /* token types are below it; 0: the model has none */

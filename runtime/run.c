@@ -154,14 +154,27 @@ bool lrt_is_sequence_task(const LrtProgram *program)
     return program->task == LRT_TASK_CLASSES || program->task == LRT_TASK_VALUES;
 }
 
+static bool has_infix(const LrtProgram *p, const LrtSequence *s)
+{
+    return p->infix > 0 && s->prompt > 0 && s->prompt <= s->length;
+}
+
+/* Rows that the sequence takes. */
+static int64_t rows_of(const LrtProgram *p, const LrtSequence *s)
+{
+    return s->length + (s->first_position ? 0 : p->prefix) + (has_infix(p, s) ? p->infix : 0);
+}
+
 static bool check_capacity(const LrtRun *run, const LrtSequence *s, LrtError *error)
 {
     const LrtContext *c = &run->context;
     const LrtProgram *p = run->program;
-    if (s->length + s->first_position > p->max_length)
+    int64_t rows = rows_of(p, s);
+    if (rows + s->first_position > p->max_length)
         return lrt_fail(error, LRT_INVALID, "a sequence of %lld tokens is longer than the %lld this program was compiled for; "
-                        "compile with a larger --length", (long long)(s->length + s->first_position), (long long)p->max_length);
-    if (c->n_tokens + s->length > p->max_tokens)
+                        "compile with a larger --length", (long long)(s->length + s->first_position),
+                        (long long)(p->max_length - p->prefix - p->infix));
+    if (c->n_tokens + rows > p->max_tokens)
         return lrt_fail(error, LRT_INVALID, "a batch of more than %lld tokens; compile with a larger --batch", (long long)p->max_tokens);
     if (c->n_segments == p->max_sequences)
         return lrt_fail(error, LRT_INVALID, "a batch of more than %lld sequences; compile with a larger --batch",
@@ -175,38 +188,62 @@ static bool check_token(const LrtProgram *p, int32_t token, int32_t target, int3
 {
     if (token < 0 || token >= p->vocabulary)
         return lrt_fail(error, LRT_INVALID, "token %d is not one of the model's %lld", (int)token, (long long)p->vocabulary);
-    if (target >= p->logits)
+    if (target >= p->logits && !(p->task == LRT_TASK_CLASSES || p->task == LRT_TASK_VALUES))
         return lrt_fail(error, LRT_INVALID, "label %d is not one of the model's %lld tokens", (int)target, (long long)p->logits);
     if (p->types && (type < 0 || type >= p->types))
         return lrt_fail(error, LRT_INVALID, "token type %d is not one of the model's %lld", (int)type, (long long)p->types);
     return true;
 }
 
+typedef struct Row {
+    int32_t token, target, type, virtual_token;
+} Row;
+
+static void add_row(LrtRun *run, const LrtSequence *s, int64_t at, Row row)
+{
+    int64_t i = run->context.n_tokens + at;
+    run->tokens[i] = row.token;
+    run->targets[i] = row.target >= 0 ? row.target : LRT_NO_TARGET;
+    run->types[i] = row.type;
+    run->virtual_tokens[i] = row.virtual_token;
+    run->positions[i] = (int32_t)(s->first_position + at);
+    run->sequences[i] = s->number;
+    run->segment_of[i] = (int32_t)run->context.n_segments;
+}
+
+/* Rows of learned tokens first .. last - 1; the last one predicts `target`. */
+static int64_t add_virtual(LrtRun *run, const LrtSequence *s, int64_t at, int64_t first, int64_t last, int32_t target)
+{
+    for (int64_t i = first; i < last; i++)
+        add_row(run, s, at++, (Row){0, i + 1 == last ? target : LRT_NO_TARGET, 0, (int32_t)i});
+    return at;
+}
+
 bool lrt_batch_add(LrtRun *run, const LrtSequence *s, LrtError *error)
 {
     LrtContext *c = &run->context;
     const LrtProgram *p = run->program;
+    bool begins = s->first_position == 0, infix = has_infix(p, s);
     if (!check_capacity(run, s, error))
         return false;
+    /* Prefix and infix frame a prompt, which is given, not learned. */
+    int64_t given = p->virtual_logits && !p->predict_first ? s->prompt - 1 : 0;
+    int64_t at = begins ? add_virtual(run, s, 0, 0, p->prefix, p->predict_first ? s->first_target : LRT_NO_TARGET) : 0;
     for (int64_t i = 0; i < s->length; i++) {
-        int64_t row = c->n_tokens + i;
-        int32_t target = s->targets && s->targets[i] >= 0 ? s->targets[i] : LRT_NO_TARGET, type = s->types ? s->types[i] : 0;
+        int32_t target = s->targets && i >= given ? s->targets[i] : LRT_NO_TARGET, type = s->types ? s->types[i] : 0;
         if (!check_token(p, s->tokens[i], target, type, error))
             return false;
-        run->tokens[row] = s->tokens[i];
-        run->targets[row] = target;
-        run->types[row] = type;
-        run->virtual_tokens[row] = -1;
-        run->positions[row] = (int32_t)(s->first_position + i);
-        run->sequences[row] = s->number;
-        run->segment_of[row] = (int32_t)c->n_segments;
+        bool ends_prompt = infix && i + 1 == s->prompt; /* what comes next is predicted behind the infix */
+        add_row(run, s, at++, (Row){s->tokens[i], ends_prompt ? LRT_NO_TARGET : target, type, -1});
+        if (ends_prompt)
+            at = add_virtual(run, s, at, p->prefix, p->prefix + p->infix, target);
     }
     bool alone = p->kind == LRT_TRAIN || p->whole; /* keys are those of the batch itself, not of a cache */
     run->labels[c->n_segments] = s->label;
     run->values[c->n_segments] = s->value;
-    run->segments[c->n_segments++] = (LrtSegment){(int32_t)c->n_tokens, (int32_t)s->length, alone ? (int32_t)c->n_tokens : 0,
+    run->segments[c->n_segments++] = (LrtSegment){(int32_t)c->n_tokens, (int32_t)at, alone ? (int32_t)c->n_tokens : 0,
                                                   alone ? 0 : (int32_t)s->first_position};
-    c->n_tokens += s->length;
+    c->n_tokens += at;
     return true;
 }
 

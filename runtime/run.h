@@ -45,11 +45,14 @@ typedef struct LrtSequence {
     const int32_t *types;    /* [length]; NULL: all 0 */
     int64_t length, first_position;
     uint64_t number;         /* dropout draws from it */
+    int64_t prompt;          /* the infix comes behind so many tokens; 0: nowhere */
+    int32_t first_target;    /* label of the first token itself; negative: none */
     int32_t label;           /* class; negative: none */
     float value;             /* number to predict; NaN: none */
 } LrtSequence;
 
-/* Adds it to the batch; false with an error when it does not fit the capacity or the model. */
+/* Adds it to the batch, with the program's learned tokens; false with an error when it does not fit the capacity or the model.
+ * A sequence that goes on (first_position > 0) has had its prefix; its position counts the learned tokens. */
 bool lrt_batch_add(LrtRun *run, const LrtSequence *sequence, LrtError *error);
 /* How many targets there are: tokens, or sequences that have a label; to be called when all sequences are in. */
 int64_t lrt_batch_finish(LrtRun *run);

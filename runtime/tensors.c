@@ -24,6 +24,24 @@ static bool read_field(LrtBatches *b, const LrtSafetensors *file, const char *pa
     return lrt_tensor_read_integers(tensor, *out, error);
 }
 
+/* One number for each row, [steps, rows] or [rows]. */
+static bool is_for_rows(const LrtBatches *b, const LrtTensor *tensor)
+{
+    return tensor->rank >= 1 && tensor->rank <= 2 && tensor->shape[tensor->rank - 1] == b->rows &&
+           (tensor->rank == 1 ? 1 : tensor->shape[0]) == b->steps;
+}
+
+static bool read_prompts(LrtBatches *b, const LrtSafetensors *file, const char *path, LrtError *error)
+{
+    const LrtTensor *tensor = lrt_safetensors_find(file, "prompt_len");
+    if (!tensor)
+        return true;
+    if (!is_for_rows(b, tensor))
+        return lrt_fail(error, LRT_INVALID, "%s: 'prompt_len' is not one length for each row: [steps, rows]", path);
+    b->prompts = malloc(sizeof *b->prompts * (size_t)(lrt_tensor_elements(tensor) + 1));
+    return b->prompts ? lrt_tensor_read_integers(tensor, b->prompts, error) : lrt_fail(error, LRT_FAILED, "out of memory");
+}
+
 /* Labels of sequences: [steps, rows] or [rows]; classes are integers, values f32. */
 static bool read_labels(LrtBatches *b, const LrtSafetensors *file, const char *path, LrtError *error)
 {
@@ -31,9 +49,7 @@ static bool read_labels(LrtBatches *b, const LrtSafetensors *file, const char *p
     b->of_sequences = true;
     if (!tensor)
         return true;
-    bool same = tensor->rank >= 1 && tensor->rank <= 2 && tensor->shape[tensor->rank - 1] == b->rows &&
-                (tensor->rank == 1 ? 1 : tensor->shape[0]) == b->steps;
-    if (!same)
+    if (!is_for_rows(b, tensor))
         return lrt_fail(error, LRT_INVALID, "%s: 'labels' is not one label for each row: [steps, rows]", path);
     size_t count = (size_t)lrt_tensor_elements(tensor) + 1;
     if (b->task == LRT_TASK_CLASSES) {
@@ -57,7 +73,7 @@ bool lrt_batches_read(LrtBatches *b, const char *path, int task, LrtError *error
               read_field(b, file, path, "attention_mask", false, &b->mask, error) &&
               read_field(b, file, path, "segment_ids", false, &b->segments, error) &&
               read_field(b, file, path, "position_ids", false, &b->positions, error) &&
-              read_field(b, file, path, "token_type_ids", false, &b->types, error);
+              read_field(b, file, path, "token_type_ids", false, &b->types, error) && read_prompts(b, file, path, error);
     lrt_safetensors_close(file);
     if (!ok)
         lrt_batches_free(b);
@@ -66,7 +82,7 @@ bool lrt_batches_read(LrtBatches *b, const char *path, int task, LrtError *error
 
 void lrt_batches_free(LrtBatches *b)
 {
-    free(b->ids), free(b->labels), free(b->mask), free(b->segments), free(b->positions), free(b->types), free(b->values);
+    free(b->ids), free(b->labels), free(b->mask), free(b->segments), free(b->positions), free(b->types), free(b->values), free(b->prompts);
     *b = (LrtBatches){0};
 }
 
@@ -74,8 +90,10 @@ void lrt_batches_free(LrtBatches *b)
 static void set_targets(const LrtBatches *b, LrtPiece *piece, int64_t at)
 {
     int64_t shift = b->task == LRT_TASK_NEXT_TOKEN ? 1 : 0;
+    bool labelled = b->labels && !b->of_sequences;
+    piece->first_target = labelled && piece->length ? (int32_t)b->labels[at + piece->places[0]] : LRT_NO_TARGET;
     for (int64_t i = 0; i < piece->length; i++) {
-        bool has = b->labels && !b->of_sequences && i + shift < piece->length;
+        bool has = labelled && i + shift < piece->length;
         piece->targets[i] = has ? (int32_t)b->labels[at + piece->places[i + shift]] : LRT_NO_TARGET;
     }
 }
@@ -96,6 +114,7 @@ bool lrt_batches_pieces(const LrtBatches *b, int64_t step, int64_t row,
         bool ends = piece.length && (i == b->length || (here && b->segments && b->segments[at + i] != b->segments[at + before]));
         if (ends) {
             set_targets(b, &piece, at);
+            piece.prompt = b->prompts ? b->prompts[step * b->rows + row] : 0;
             ok = use(user, &piece, error);
             piece.length = 0;
         }
@@ -124,7 +143,9 @@ static bool add_piece(void *user, const LrtPiece *piece, LrtError *error)
 {
     Loader *loader = user;
     LrtSequence sequence = {piece->tokens, piece->targets, piece->types, piece->length, piece->first_position, loader->sequence++,
-                            loader->label, loader->value};
+                            piece->prompt, piece->first_target, loader->label, loader->value};
+    if (loader->run->program->infix && piece->prompt < 1)
+        return lrt_fail(error, LRT_INVALID, "an infix stands behind the prompt: the file needs 'prompt_len' [steps, rows] of at least 1");
     return lrt_batch_add(loader->run, &sequence, error);
 }
 

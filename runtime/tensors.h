@@ -5,6 +5,7 @@
 typedef struct LrtBatches {
     int64_t steps, rows, length; /* [steps, rows, length]; a file without steps has one */
     int64_t *ids, *labels, *mask, *segments, *positions, *types; /* all but ids may be NULL */
+    int64_t *prompts;            /* [steps, rows] length of each prompt; NULL: not known */
     float *values;               /* [steps, rows] numbers to predict; NULL: none */
     bool of_sequences;           /* labels are [steps, rows], one for a row */
     int task;                    /* enum LrtTask of the program they are for */
@@ -19,6 +20,8 @@ typedef struct LrtPiece {
     int32_t *tokens, *targets, *types;
     int64_t *places;
     int64_t length, first_position;
+    int64_t prompt;              /* tokens of it that are the prompt */
+    int32_t first_target;        /* label of its first token */
 } LrtPiece;
 
 /* Calls `use` for each sequence of a row: runs of one segment id, without masked places. */

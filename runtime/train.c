@@ -40,11 +40,12 @@ static bool read_numbers(Train *t)
     const LrtProgram *p = t->run.program;
     LrtOptimizer *o = &t->optimizer;
     const double below_one = 1 - 1e-7;
-    int64_t seed = 0, most = p->max_tokens / p->max_length;
+    int64_t seed = 0, learned = p->prefix + p->infix, longest = p->max_length - learned;
+    int64_t most = p->max_tokens / p->max_length;
     bool ok = lrt_args_integer(a, STEPS, 0, 1, INT64_MAX / 2, &t->steps, t->error) &&
               lrt_args_integer(a, EPOCHS, 1, 1, 1000000, &t->epochs, t->error) &&
-              lrt_args_integer(a, BATCH, most, 1, p->max_tokens, &t->batch, t->error) &&
-              lrt_args_integer(a, LENGTH, p->max_length, 2, p->max_length, &t->length, t->error) &&
+              lrt_args_integer(a, BATCH, most, 1, p->max_sequences, &t->batch, t->error) &&
+              lrt_args_integer(a, LENGTH, longest, 2, longest, &t->length, t->error) &&
               lrt_args_integer(a, ACCUMULATE, 1, 1, 1 << 20, &t->accumulate, t->error) &&
               lrt_args_integer(a, WARMUP, 0, 0, INT64_MAX / 2, &t->warmup, t->error) &&
               lrt_args_integer(a, EVAL_EVERY, 0, 1, INT64_MAX / 2, &t->eval_every, t->error) &&
@@ -174,9 +175,21 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static int64_t learned_tokens(const Train *t)
+{
+    return t->run.program->prefix + t->run.program->infix;
+}
+
 static bool add_document(Train *t, const LrtDocument *d)
 {
-    LrtSequence sequence = {.tokens = d->tokens, .targets = d->targets, .length = d->length, .number = d->id, .label = -1};
+    int64_t prompt = 0; /* what it predicts first comes behind it */
+    while (prompt < d->length && d->targets[prompt++] < 0)
+        ;
+    bool all = d->length > 0 && d->targets[0] >= 0;
+    LrtSequence sequence = {.tokens = d->tokens, .targets = d->targets, .length = d->length, .number = d->id, .prompt = prompt,
+                            .first_target = all ? d->tokens[0] : LRT_NO_TARGET, .label = -1};
+    if (t->run.program->infix && all)
+        return lrt_fail(t->error, LRT_INVALID, "an infix stands behind the prompt: the data needs \"prompt\" and \"completion\"");
     return lrt_batch_add(&t->run, &sequence, t->error);
 }
 
@@ -191,7 +204,7 @@ static bool next_documents(Train *t)
         lrt_dataset_shuffle(t->data, t->seed, (uint64_t)t->state.epoch, t->order);
         t->ordered_epoch = t->state.epoch;
     }
-    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, t->batch);
+    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, t->batch, learned_tokens(t));
     int64_t *taken = t->order + t->state.place; /* sorted in place: the same documents at the same places on a resumed run */
     qsort(taken, (size_t)count, sizeof *taken, by_number);
     t->state.place += count;
@@ -317,7 +330,8 @@ static bool evaluate(Train *t, double *loss)
     c->training = c->want_gradients = 0;
     bool ok = true;
     for (int64_t place = 0; ok && place < size && !interrupted;) {
-        int64_t count = lrt_dataset_take(t->validation, order, place, size, t->run.program->max_tokens, size);
+        int64_t count = lrt_dataset_take(t->validation, order, place, size, t->run.program->max_tokens,
+                                         t->run.program->max_sequences, learned_tokens(t));
         lrt_batch_clear(&t->run);
         for (int64_t i = 0; ok && i < count; i++) {
             LrtDocument d = lrt_dataset_document(t->validation, place + i);
@@ -397,7 +411,7 @@ static int64_t count_steps(Train *t)
     for (int64_t epoch = 0; epoch < t->epochs; epoch++) {
         lrt_dataset_shuffle(t->data, t->seed, (uint64_t)epoch, t->order);
         for (int64_t place = 0; place < size; batches++)
-            place += lrt_dataset_take(t->data, t->order, place, size, t->run.program->max_tokens, t->batch < 4096 ? t->batch : 4096);
+            place += lrt_dataset_take(t->data, t->order, place, size, t->run.program->max_tokens, t->batch, learned_tokens(t));
     }
     t->ordered_epoch = -1;
     return (batches + t->accumulate - 1) / t->accumulate;

@@ -198,6 +198,21 @@ static bool read_peft_ia3(Reader *r)
     return spec->target_count || spec->target_regex || bad(r, "target_modules", "a list of the modules the adapter is for");
 }
 
+/* Prompt and prefix tuning.  A reparametrised prefix is stored as what its network gave. */
+static bool read_peft_prompt(Reader *r, const char *method)
+{
+    double tokens = 0, submodules = 1;
+    r->spec->method = method;
+    r->spec->train_is_modules = true;
+    if (!read_number(r, "num_virtual_tokens", &tokens) || !read_number(r, "num_transformer_submodules", &submodules) ||
+        !read_names(r, "modules_to_save", &r->spec->train, &r->spec->train_count, NULL))
+        return false;
+    if (submodules > 1)
+        return bad(r, "num_transformer_submodules", "1: encoder-decoder models are not supported");
+    r->spec->prefix = (int64_t)tokens;
+    return tokens >= 1 || bad(r, "num_virtual_tokens", "a number of at least 1");
+}
+
 /* {"method": NAME, "key": value, ...} as settings.c writes it. */
 static bool read_keys(Reader *r, const PeftMethod *method)
 {
@@ -245,7 +260,11 @@ static bool read_any(Reader *r)
             return read_peft_lora(r);
         if (!strcmp(json_string_value(type), "IA3"))
             return read_peft_ia3(r);
-        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA and IA3 are", r->path,
+        if (!strcmp(json_string_value(type), "PROMPT_TUNING"))
+            return read_peft_prompt(r, "prompt_tuning");
+        if (!strcmp(json_string_value(type), "PREFIX_TUNING"))
+            return read_peft_prompt(r, "prefix_tuning");
+        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
                    json_string_value(type));
         return false;
     }

@@ -57,6 +57,7 @@ typedef struct PeftSpec {
     double scale;                  /* parallel adapters: factor of what is added */
     int64_t drop_first;            /* AdapterDrop: blocks from the first on without adapter */
     int64_t blocks;                /* top: how many of the last blocks are trained */
+    int64_t prefix, infix;         /* learned tokens before the text, and behind the prompt */
     bool infer;                    /* --with: nothing is trained, the adapter's tensors are constants */
     const char *origin;            /* for messages: "--lora q,v" or "DIR/adapter_config.json" */
 } PeftSpec;
@@ -79,6 +80,9 @@ typedef struct PeftResult {
     int merge_count;
     const char *cannot_merge;      /* reason, NULL when it can be merged */
     int64_t trained_parameters, total_parameters;
+    int64_t prefix, infix;         /* learned tokens that stand in every sequence */
+    bool virtual_logits;           /* ... and whose logits count among the model's */
+    bool predict_first;            /* the last of them predicts the first token */
     const char *matched;           /* text: what was selected, for the user */
     const char *settings;          /* JSON text of adapter_config.json for what is saved (arena) */
 } PeftResult;

@@ -142,7 +142,7 @@ static bool layer_asked(const PeftSpec *spec, int layer)
     bool asked = spec->layer_count == 0;
     for (int i = 0; i < spec->layer_count; i++)
         asked = asked || spec->layers[i] == layer;
-    return asked && layer >= spec->drop_first;
+    return layer == LAYER_NONE || (asked && layer >= spec->drop_first);
 }
 
 PeftPlace *rewrite_places(PeftRewrite *r, const char *kind, int *count)

@@ -225,6 +225,55 @@ const char *peft_ia3_settings(const PeftRewrite *r)
     return write_json(r->graph->arena, all);
 }
 
+/* --- learned tokens ----------------------------------------------------------------------------------------------------- */
+
+/* What all prompt methods of PEFT have.  `token_dim` is what one learned token is wide; heads times their size make it. */
+static json_t *prompt_settings(const PeftRewrite *r, const char *type, int64_t heads, int64_t token_dim)
+{
+    return json_pack("{s:n, s:s, s:b, s:n, s:I, s:i, s:i, s:I, s:s, s:n, s:o, s:I}", "auto_mapping", "base_model_name_or_path",
+                     r->graph->name, "inference_mode", 1, "modules_to_save", "num_attention_heads", (json_int_t)heads, "num_layers",
+                     r->graph->layer_count, "num_transformer_submodules", 1, "num_virtual_tokens", (json_int_t)r->spec->prefix,
+                     "peft_type", type, "revision", "task_type", task_type(r->graph), "token_dim", (json_int_t)token_dim);
+}
+
+/* The value [h, T, e] or [T, d] that a site of this kind marks; its width and heads. */
+static void site_shape(const PeftRewrite *r, const char *kind, int64_t *heads, int64_t *width)
+{
+    *heads = 1, *width = 0;
+    for (int i = 0; i < r->node_count; i++) {
+        const Node *node = r->graph->nodes[i];
+        if (node->op != OP_SITE || strcmp(node->attrs.name, kind) != 0)
+            continue;
+        bool split = node->type.rank == 3;
+        *heads = split ? node->type.dim[0] : 1;
+        *width = split ? node->type.dim[0] * node->type.dim[2] : node->type.dim[1];
+        return;
+    }
+}
+
+const char *peft_prefix_settings(const PeftRewrite *r)
+{
+    int64_t heads, width;
+    site_shape(r, "keys", &heads, &width);
+    json_t *all = prompt_settings(r, "PREFIX_TUNING", heads, width);
+    json_object_set_new(all, "encoder_hidden_size", json_integer(width));
+    json_object_set_new(all, "prefix_projection", json_false());
+    return write_json(r->graph->arena, all);
+}
+
+const char *peft_prompt_settings(const PeftRewrite *r)
+{
+    int64_t heads, width, ignored;
+    site_shape(r, "keys", &heads, &ignored);
+    site_shape(r, "embedding", &ignored, &width);
+    json_t *all = prompt_settings(r, "PROMPT_TUNING", heads, width);
+    json_object_set_new(all, "prompt_tuning_init", json_string("RANDOM"));
+    json_object_set_new(all, "prompt_tuning_init_text", json_null());
+    json_object_set_new(all, "tokenizer_kwargs", json_null());
+    json_object_set_new(all, "tokenizer_name_or_path", json_null());
+    return write_json(r->graph->arena, all);
+}
+
 /* --- LoRA ---------------------------------------------------------------------------------------------------------------- */
 
 const char *peft_lora_settings(const PeftRewrite *r)

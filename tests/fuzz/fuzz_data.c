@@ -77,7 +77,7 @@ static void check_dataset(const LrtDataset *d, int32_t length)
     check(tokens == c->tokens && targets == c->targets);
     lrt_dataset_shuffle(d, 1, 2, order);
     for (int64_t place = 0, taken; place < size; place += taken) {
-        taken = lrt_dataset_take(d, order, place, size, 2 * length, 3);
+        taken = lrt_dataset_take(d, order, place, size, 2 * length, 3, 0);
         check(taken >= 1 && taken <= 3);
     }
     free(order);

@@ -411,7 +411,7 @@ START_TEST(batches_are_full_and_none_is_lost)
     lrt_dataset_shuffle(data, 3, 0, order);
     for (; place < DOCUMENTS; place += taken) {
         int64_t tokens = 0;
-        taken = lrt_dataset_take(data, order, place, DOCUMENTS, capacity, most);
+        taken = lrt_dataset_take(data, order, place, DOCUMENTS, capacity, most, 0);
         ck_assert(taken >= 1 && taken <= most && place + taken <= DOCUMENTS);
         for (int64_t i = 0; i < taken; i++)
             tokens += lrt_dataset_document(data, order[place + i]).length;
@@ -421,7 +421,7 @@ START_TEST(batches_are_full_and_none_is_lost)
                              capacity);
     }
     ck_assert_int_eq(place, DOCUMENTS);
-    ck_assert_int_eq(lrt_dataset_take(data, order, place, DOCUMENTS, capacity, most), 0);
+    ck_assert_int_eq(lrt_dataset_take(data, order, place, DOCUMENTS, capacity, most, 0), 0);
     lrt_dataset_close(data);
     lrt_tokenizer_close(t);
 }
@@ -453,7 +453,7 @@ START_TEST(the_flat_order_does_not_depend_on_packing)
     int64_t order[DOCUMENTS], reversed[DOCUMENTS];
     int32_t flat[2][DOCUMENTS * 16];
     lrt_dataset_shuffle(data, 5, 0, order);
-    const int64_t count = lrt_dataset_take(data, order, 0, DOCUMENTS, 100, ALL);
+    const int64_t count = lrt_dataset_take(data, order, 0, DOCUMENTS, 100, ALL, 0);
     ck_assert_int_gt(count, 4);
     for (int64_t i = 0; i < count; i++)
         reversed[count - 1 - i] = order[i];
