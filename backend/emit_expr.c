@@ -101,8 +101,13 @@ static Val lookup(Expr *x, const Node *node, Val column)
     Operand operand = x->binding->operand[table->id];
     if (stored->layout == STORED_ROWS)
         return load_columns(x, operand, index, column, node_columns(node) == 1);
-    if (!stored->flipped)
-        ice("lookup in the rows of panels");
+    if (!stored->flipped && stored->store != LRT_STORE_F32)
+        ice("lookup in the rows of panels that are not f32");
+    if (!stored->flipped) {
+        Val panel = ll_mul(e, ll_div(e, column, ll_i64(e, LANES)), ll_i64(e, panel_bytes(stored->store, stored->rows)));
+        Val at = ll_at(e, ll_at(e, operand_pointer(e, operand), panel), ll_mul(e, index, ll_i64(e, LANES * 4)));
+        return ll_load(e, e->t_vec, at, 64);
+    }
     return lookup_panels(x, operand, stored, index, column);
 }
 
@@ -161,7 +166,7 @@ static Val compute(Expr *x, const Node *node, Val column)
     const Kernel *kernel = x->binding->kernel;
     const Buffer *buffer = x->binding->schedule->buffer_of[node->id];
     if (buffer && !is_own(kernel, node))
-        return load_columns(x, x->binding->operand[node->id], x->row, column, buffer->columns == 1);
+        return load_columns(x, x->binding->operand[node->id], buffer->row_dim == 1 ? ll_i64(e, 0) : x->row, column, buffer->columns == 1);
     if (op_info[node->op].class == OC_MAP) {
         Val inputs[4];
         if (node->op == OP_ADD && x->absent) {

@@ -238,7 +238,10 @@ enum { SUM_ROWS = 256, SUM_LEVELS = 40 };
 static void bind_column_sum(Binding *b, const Kernel *kernel)
 {
     bind_note(b, "column_sum %lld %lld", (long long)kernel->row_dim, (long long)kernel->width);
-    bind_gradient(b, kernel->gradient);
+    if (kernel->gradient)
+        bind_gradient(b, kernel->gradient);
+    else
+        bind_buffer(b, b->schedule->buffer_of[kernel->anchor->id]);
     bind_expression(b, kernel->anchor->inputs[0]);
 }
 
@@ -292,9 +295,10 @@ static void emit_column_sum(Emit *e, Binding *b, const Kernel *kernel, const cha
     /* Padding columns of a gradient stay zero. */
     Val left = LLVMBuildTrunc(e->builder, ll_sub(e, ll_i64(e, kernel->width), column), e->t_i32, "");
     Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, ll_lanes(e), ll_splat(e, left), "");
-    Val at = ll_at(e, operand_pointer(e, bind_gradient(b, kernel->gradient)), ll_mul(e, column, ll_i64(e, 4)));
-    Val added = ll_fadd(e, ll_load(e, e->t_vec, at, 64), ll_select(e, mask, total, ll_vec(e, 0)));
-    ll_store(e, added, at, 64);
+    total = ll_select(e, mask, total, ll_vec(e, 0));
+    Operand to = kernel->gradient ? bind_gradient(b, kernel->gradient) : bind_buffer(b, b->schedule->buffer_of[kernel->anchor->id]);
+    Val at = ll_at(e, operand_pointer(e, to), ll_mul(e, column, ll_i64(e, 4)));
+    ll_store(e, kernel->gradient ? ll_fadd(e, ll_load(e, e->t_vec, at, 64), total) : total, at, 64);
     emit_return(e);
 }
 

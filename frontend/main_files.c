@@ -176,7 +176,9 @@ static bool has_place(const char *name, const Graph *graph, const PeftResult *re
             return true;
     for (int i = 0; i < result->merge_count; i++)
         if ((result->merges[i].a && !strcmp(result->merges[i].a, name)) || (result->merges[i].b && !strcmp(result->merges[i].b, name)) ||
-            (result->merges[i].factor && !strcmp(result->merges[i].factor, name)))
+            (result->merges[i].factor && !strcmp(result->merges[i].factor, name)) ||
+            (result->merges[i].row_factor && !strcmp(result->merges[i].row_factor, name)) ||
+            (result->merges[i].rank_factor && !strcmp(result->merges[i].rank_factor, name)))
             return true;
     return false;
 }

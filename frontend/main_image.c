@@ -21,7 +21,8 @@ static LrtProgram *program_of(const Schedule *s, Arena *arena)
         *p = (LrtParam){.name = param->tensor, .base = param->base, .adapter = param->adapter, .trained = param->trained,
                         .file_rank = param->file_rank, .transposed = param->transposed != stored->flipped,
                         .layout = (int)stored->layout, .store = stored->store, .rows = stored->rows, .cols = stored->columns,
-                        .pitch = stored->pitch, .offset = stored->offset, .bytes = stored->bytes};
+                        .pitch = stored->pitch, .offset = stored->offset, .bytes = stored->bytes,
+                        .init = (int)param->init, .init_scale = param->init_scale};
         for (int k = 0; k < LRT_PARAM_RANK; k++) {
             bool real = k < param->file_rank;
             p->file_shape[k] = real ? param->slices[k].extent : 1;

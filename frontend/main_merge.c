@@ -16,6 +16,7 @@ typedef struct Fold {
     const PeftMerge *merge;
     Factor a, b; /* a replaced tensor: b only */
     Factor l;    /* a scaled one: this only */
+    Factor lb, ld; /* scales of the update's rows and of the rank */
 } Fold;
 
 struct Merger {
@@ -44,34 +45,6 @@ static bool read_factor(const ModelFiles *files, const char *name, Factor *facto
     return true;
 }
 
-Merger *merger_open(const ModelFiles *files, const PeftResult *result, Arena *arena, LrtError *error)
-{
-    Merger *merger = ARENA_NEW(arena, Merger);
-    merger->files = files;
-    merger->count = result->merge_count;
-    merger->folds = ARENA_ARRAY(arena, Fold, merger->count + 1);
-    for (int i = 0; i < merger->count; i++) {
-        Fold *fold = &merger->folds[i];
-        fold->merge = &result->merges[i];
-        const PeftMerge *m = fold->merge;
-        if ((m->a && !read_factor(files, m->a, &fold->a, error)) || (m->b && !read_factor(files, m->b, &fold->b, error)) ||
-            (m->factor && !read_factor(files, m->factor, &fold->l, error))) {
-            merger_close(merger);
-            return NULL;
-        }
-    }
-    return merger;
-}
-
-void merger_close(Merger *merger)
-{
-    for (int i = 0; merger && i < merger->count; i++) {
-        free(merger->folds[i].a.data);
-        free(merger->folds[i].b.data);
-        free(merger->folds[i].l.data);
-    }
-}
-
 /* Adds s B A of row `row` to `values`, `sum` being as long: summed in double in a fixed order. */
 static void add_update(const Fold *fold, int64_t row, int64_t width, double *sum, double *values)
 {
@@ -84,16 +57,18 @@ static void add_update(const Fold *fold, int64_t row, int64_t width, double *sum
     int64_t shift = m->b_start - m->out_start;
     for (int64_t c = first; c < last; c++)
         sum[c] = 0;
+    const float *ld = fold->ld.data, *lb = fold->lb.data;
     for (int64_t r = 0; r < rank; r++) {
+        double weight = ld ? (double)ld[r] : 1;
         if (m->transposed)
             for (int64_t c = first; c < last; c++)
-                sum[c] += (double)b->data[(c + shift) * rank + r] * (double)a->data[r * a->columns + row];
+                sum[c] += (double)b->data[(c + shift) * rank + r] * (weight * (double)a->data[r * a->columns + row]);
         else
             for (int64_t c = first; c < last; c++)
-                sum[c] += (double)b->data[(row + shift) * rank + r] * (double)a->data[r * a->columns + c];
+                sum[c] += (double)b->data[(row + shift) * rank + r] * (weight * (double)a->data[r * a->columns + c]);
     }
     for (int64_t c = first; c < last; c++)
-        values[c] += m->scale * sum[c];
+        values[c] += m->scale * sum[c] * (lb ? (double)lb[m->transposed ? c : row] : 1);
 }
 
 /* Multiplies what the vector is for of row `row`. */
@@ -121,6 +96,69 @@ static void merge_row(const Merger *merger, const char *name, int64_t row, int64
         else
             for (int64_t c = 0; c < width; c++)
                 values[c] = (double)fold->b.data[row * width + c];
+    }
+}
+
+/* Turns magnitudes into factors: divided by the norms of what the folds before this one make of the tensor. */
+static bool normalise(Merger *merger, int index, LrtError *error)
+{
+    Fold *fold = &merger->folds[index];
+    const PeftMerge *m = fold->merge;
+    const LrtTensor *tensor = lrt_find_weight(merger->files->checkpoint, m->tensor);
+    if (!tensor || tensor->rank != 2 || tensor->shape[m->transposed ? 1 : 0] != fold->l.columns)
+        return lrt_fail(error, LRT_INVALID, "%s: '%s' does not fit '%s'", merger->files->adapter_path, m->factor, m->tensor);
+    int64_t rows = tensor->shape[0], width = tensor->shape[1], count = fold->l.columns;
+    float *row = malloc(sizeof *row * (size_t)(width + 1));
+    double *values = malloc(sizeof *values * 2 * (size_t)(width + 1)), *sums = calloc((size_t)count + 1, sizeof *sums);
+    bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
+    int all = merger->count;
+    merger->count = index;
+    for (int64_t r = 0; ok && r < rows; r++) {
+        ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
+        for (int64_t c = 0; ok && c < width; c++)
+            values[c] = (double)row[c];
+        if (ok)
+            merge_row(merger, m->tensor, r, width, values + width, values);
+        for (int64_t c = 0; ok && c < width; c++)
+            sums[m->transposed ? c : r] += values[c] * values[c];
+    }
+    merger->count = all;
+    for (int64_t i = 0; ok && i < count; i++)
+        fold->l.data[i] = (float)((double)fold->l.data[i] / sqrt(sums[i]));
+    free(row), free(values), free(sums);
+    return ok;
+}
+
+Merger *merger_open(const ModelFiles *files, const PeftResult *result, Arena *arena, LrtError *error)
+{
+    Merger *merger = ARENA_NEW(arena, Merger);
+    merger->files = files;
+    merger->count = result->merge_count;
+    merger->folds = ARENA_ARRAY(arena, Fold, merger->count + 1);
+    for (int i = 0; i < merger->count; i++) {
+        Fold *fold = &merger->folds[i];
+        fold->merge = &result->merges[i];
+        const PeftMerge *m = fold->merge;
+        if ((m->a && !read_factor(files, m->a, &fold->a, error)) || (m->b && !read_factor(files, m->b, &fold->b, error)) ||
+            (m->factor && !read_factor(files, m->factor, &fold->l, error)) ||
+            (m->row_factor && !read_factor(files, m->row_factor, &fold->lb, error)) ||
+            (m->rank_factor && !read_factor(files, m->rank_factor, &fold->ld, error)) ||
+            (m->normalised && !normalise(merger, i, error))) {
+            merger_close(merger);
+            return NULL;
+        }
+    }
+    return merger;
+}
+
+void merger_close(Merger *merger)
+{
+    for (int i = 0; merger && i < merger->count; i++) {
+        free(merger->folds[i].a.data);
+        free(merger->folds[i].b.data);
+        free(merger->folds[i].l.data);
+        free(merger->folds[i].lb.data);
+        free(merger->folds[i].ld.data);
     }
 }
 

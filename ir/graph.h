@@ -43,6 +43,9 @@ typedef enum Init {
     INIT_ONE,
     INIT_UNIFORM, /* U(-init_scale, init_scale) */
     INIT_NORMAL,  /* N(0, init_scale^2) */
+    INIT_CONSTANT, /* init_scale */
+    INIT_ROW_NORMS, /* (sum of squares of a row of tensor `base`)^init_scale */
+    INIT_COLUMN_NORMS, /* ... of a column */
     INIT_COUNT
 } Init;
 

@@ -98,7 +98,7 @@ static void print_init(Text *text, Init init)
     text_add(text, init_names[init]);
 }
 
-const char *const init_names[INIT_COUNT] = {"tensor", "zero", "one", "uniform", "normal"};
+const char *const init_names[INIT_COUNT] = {"tensor", "zero", "one", "uniform", "normal", "constant", "row_norms", "column_norms"};
 
 static void print_name(Text *text, const char **separator, const char *name)
 {

@@ -205,6 +205,9 @@ static void mark_stored(Fuser *f)
             f->stored[node->id] = true;
         if (class == OC_REDUCE && is_rows(node))
             f->stored[node->id] = true;
+        for (int k = 0; k < node->input_count; k++) /* one row for all rows: computed once */
+            if (node_row_dim(node->inputs[k]) == 1 && node_row_dim(node) != 1)
+                store_operand(f, node->inputs[k]);
         if ((f->anchor_of[node->id] && !f->absorbed[node->id]) || (class == OC_FUSED && op_info[node->op].traits == 0))
             f->stored[node->id] = true;
     }
@@ -362,6 +365,12 @@ static void add_gradient(Fuser *f, const Node *node)
     kernel->width = node_columns(node->inputs[0]);
 }
 
+/* A sum over the rows of a table that is a value, not a gradient. */
+static bool sums_rows(const Node *node)
+{
+    return node->op == OP_SUM_TO && node_row_dim(node) == 1 && node_row_dim(node->inputs[0]) != 1;
+}
+
 static void add_node(Fuser *f, const Node *node, AttentionWork *work)
 {
     OpClass class = op_info[node->op].class;
@@ -375,6 +384,10 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
         Kernel *kernel = add_kernel(f, KERNEL_GEMM, node);
         kernel->anchor = product;
         kernel->second = f->second_of[product->id];
+        put_in_memory(f, node);
+    } else if (sums_rows(node)) {
+        Kernel *kernel = add_kernel(f, KERNEL_COLUMN_SUM, node);
+        kernel->row_dim = node_row_dim(node->inputs[0]);
         put_in_memory(f, node);
     } else if (node->op == OP_ATTENTION) {
         add_attention(f, node);

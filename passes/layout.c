@@ -3,6 +3,8 @@
  * A matrix that is the right operand of a product is stored as the panels that the forward product reads; the backward product
  * transposes panels on the fly.  A table that is only looked up is stored by rows.  A table that is both (a tied
  * embedding) is stored as the product wants it, and looked up there. */
+#include <string.h>
+
 #include "passes/schedule_build.h"
 
 enum { VECTOR_FLOATS = 16, PANEL = 16, ALIGN = 64 };
@@ -33,25 +35,42 @@ int64_t schedule_rows(const Schedule *schedule, int64_t row_dim)
 
 /* Rows of fixed number come from lookups at fixed indices; a product's left operand and what is element-wise hand them on.  Sums over
  * rows, and gradients, which are such sums, have none. */
-static int64_t find_row_dim(const Node *node)
+static int64_t find_row_dim(const Node *node, const bool *gradient)
 {
     int64_t dim = node->type.rank >= 1 ? node->type.dim[0] : 0;
+    OpClass class = op_info[node->op].class;
     if (dim < 0)
         return dim == DIM_S ? DIM_T : dim;
+    if (gradient[node->id] || node->op == OP_SCATTER || (class == OC_GEMM && node->attrs.ta))
+        return 0;
     if (node->op == OP_GATHER || node->op == OP_POSITIONS)
         return dim;
-    bool sums = (op_info[node->op].class == OC_GEMM && node->attrs.ta) || node->op == OP_SCATTER || node->op == OP_SUM_TO;
-    int count = op_info[node->op].class == OC_GEMM ? 1 : node->input_count;
-    for (int i = 0; !sums && dim > 1 && i < count; i++)
+    if (node->op == OP_SUM_TO) /* over the rows of a table: one row is left */
+        return dim == 1 && node->type.rank == 2 && node->inputs[0]->row_dim ? 1 : 0;
+    int count = class == OC_GEMM ? 1 : node->input_count;
+    for (int i = 0; node->type.rank == 2 && i < count; i++)
         if (node->inputs[i]->row_dim == dim)
             return dim;
     return 0;
 }
 
-static void find_rows(Graph *graph)
+/* The sums that make up the gradients of parameters are no values of their own. */
+static void mark_gradient(const Node *node, bool *gradient)
 {
+    gradient[node->id] = true;
+    if (node->op == OP_ADD)
+        for (int i = 0; i < 2; i++)
+            mark_gradient(node->inputs[i], gradient);
+}
+
+static void find_rows(Graph *graph, Arena *arena)
+{
+    bool *gradient = ARENA_ARRAY(arena, bool, graph->node_count + 1);
+    for (int i = 0; i < graph->output_count; i++)
+        if (!strncmp(graph->outputs[i].name, "grad.", 5))
+            mark_gradient(graph->outputs[i].node, gradient);
     for (int i = 0; i < graph->node_count; i++)
-        graph->nodes[i]->row_dim = find_row_dim(graph->nodes[i]);
+        graph->nodes[i]->row_dim = find_row_dim(graph->nodes[i], gradient);
 }
 
 int64_t node_columns(const Node *node)
@@ -113,7 +132,8 @@ static void choose(const Node *node, const ParamUse *use, int store, Stored *sto
     stored->columns = type->dim[stored->flipped ? 0 : 1];
     if (product) {
         stored->layout = STORED_PANELS;
-        stored->store = node->param->trained || node->param->adapter ? 0 : store;
+        bool rows_read = use->lookup && !stored->flipped; /* their kernel knows f32 only */
+        stored->store = node->param->trained || node->param->adapter || rows_read ? 0 : store;
         stored->bytes = matrix_bytes(stored->rows, stored->columns, stored->store);
         stored->streamed = true;
     } else {
@@ -130,7 +150,7 @@ static void choose(const Node *node, const ParamUse *use, int store, Stored *sto
 void layout(Schedule *schedule, Arena *arena)
 {
     Graph *graph = schedule->graph;
-    find_rows(graph);
+    find_rows(graph, arena);
     for (int i = 0; i < graph->node_count; i++) {
         OpMix mix = op_info[graph->nodes[i]->op].mix;
         schedule->whole = schedule->whole || mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0);

@@ -71,7 +71,14 @@ enum LrtLayout {
 /* Element types of stored parameters.  Trained ones are F32. */
 enum LrtStore { LRT_STORE_F32, LRT_STORE_BF16, LRT_STORE_Q8_0 };
 
-enum LrtInit { LRT_INIT_TENSOR, LRT_INIT_ZERO, LRT_INIT_ONE, LRT_INIT_UNIFORM, LRT_INIT_NORMAL };
+enum LrtInit {
+    LRT_INIT_TENSOR, LRT_INIT_ZERO, LRT_INIT_ONE,
+    LRT_INIT_UNIFORM,      /* in +-init_scale */
+    LRT_INIT_NORMAL,       /* with that deviation */
+    LRT_INIT_CONSTANT,     /* init_scale */
+    LRT_INIT_ROW_NORMS,    /* a vector: (sum of squares of each row of tensor `base`)^init_scale */
+    LRT_INIT_COLUMN_NORMS  /* ... of each column */
+};
 
 enum { LRT_PARAM_RANK = 4 };
 

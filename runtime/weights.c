@@ -1,6 +1,7 @@
 /* weights.c - see weights.h. */
 #include "runtime/weights.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ static float fresh_value(const LrtParam *p, uint64_t seed, uint64_t stream, uint
     switch (p->init) {
     case LRT_INIT_ONE: return 1;
     case LRT_INIT_UNIFORM: return (float)((2 * lrt_uniform(seed, stream, index) - 1) * p->init_scale);
+    case LRT_INIT_CONSTANT: return (float)p->init_scale;
     case LRT_INIT_NORMAL: return (float)(lrt_normal(seed, stream, index) * p->init_scale);
     default: return 0;
     }
@@ -84,6 +86,30 @@ static bool make_param(const LrtParam *p, uint64_t seed, char *stored, LrtError 
     return true;
 }
 
+/* A vector from the norms of a checkpoint's matrix, in double. */
+static bool make_norms(const LrtParam *p, const LrtTensor *tensor, char *stored, LrtError *error)
+{
+    bool rows = p->init == LRT_INIT_ROW_NORMS;
+    if (tensor->rank != 2 || tensor->shape[rows ? 0 : 1] != p->file_shape[0])
+        return lrt_fail(error, LRT_INVALID, "tensor '%s' has another shape than the program was compiled for; compile it for this model",
+                        tensor->name);
+    int64_t width = tensor->shape[1], count = p->file_shape[0];
+    float *row = malloc(sizeof *row * (size_t)(width + 1)), *values = malloc(sizeof *values * (size_t)(count + 1));
+    double *sums = calloc((size_t)count + 1, sizeof *sums);
+    bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t r = 0; ok && r < tensor->shape[0]; r++) {
+        ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
+        for (int64_t c = 0; ok && c < width; c++)
+            sums[rows ? r : c] += (double)row[c] * (double)row[c];
+    }
+    for (int64_t i = 0; ok && i < count; i++)
+        values[i] = (float)pow(sums[i], p->init_scale);
+    if (ok)
+        lrt_pack_rows(p, stored, 0, 1, values + p->file_start[0], lrt_file_cols(p));
+    free(row), free(values), free(sums);
+    return ok;
+}
+
 /* --- all of them --------------------------------------------------------------------------------------------------------- */
 
 typedef struct Load {
@@ -103,6 +129,7 @@ static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError 
                             s->adapter_path, p->name);
         return check_shape(p, tensor, s->adapter_path, error) && read_param(p, s, tensor, p->name, false, stored, error);
     }
+    bool of_norms = p->init == LRT_INIT_ROW_NORMS || p->init == LRT_INIT_COLUMN_NORMS;
     if (p->adapter && !p->base)
         return make_param(p, s->seed, stored, error);
     if (!s->checkpoint)
@@ -112,6 +139,8 @@ static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError 
     if (!tensor)
         return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' is missing; the program was compiled for another model",
                         lrt_checkpoint_path(s->checkpoint), name);
+    if (of_norms)
+        return make_norms(p, tensor, stored, error);
     if (!check_shape(p, tensor, lrt_checkpoint_path(s->checkpoint), error) ||
         !read_param(p, s, tensor, name, !p->base, stored, error))
         return false;

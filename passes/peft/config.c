@@ -118,7 +118,7 @@ static bool is_set(const json_t *value)
 static bool refuse_unsupported(Reader *r)
 {
     static const char *const fields[] = {
-        "use_dora", "lora_bias", "layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
+        "lora_bias", "layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
         "target_parameters", "use_bdlora", "layers_pattern", "arrow_config", "velora_config", "monteclora_config",
         "kasa_config",
     };
@@ -168,6 +168,7 @@ static bool read_peft_lora(Reader *r)
     spec->rank = (int64_t)rank;
     spec->alpha = alpha;
     spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
+    spec->dora = json_is_true(json_object_get(r->root, "use_dora"));
     if (single && !strcmp(single, "all-linear")) {
         const char **targets = ARENA_ARRAY(r->arena, const char *, 1);
         targets[0] = single;
@@ -195,6 +196,24 @@ static bool read_peft_ia3(Reader *r)
         return false;
     if (feedforward)
         return bad(r, "feedforward_modules", "a list of names (a regular expression is not supported)");
+    return spec->target_count || spec->target_regex || bad(r, "target_modules", "a list of the modules the adapter is for");
+}
+
+static bool read_peft_vera(Reader *r)
+{
+    PeftSpec *spec = r->spec;
+    double rank = 256, dropout = 0;
+    spec->method = "vera";
+    spec->d_initial = 0.1;
+    spec->train_is_modules = true;
+    if (!read_layers(r) || !read_number(r, "r", &rank) || !read_number(r, "d_initial", &spec->d_initial) ||
+        !read_number(r, "vera_dropout", &dropout) ||
+        !read_names(r, "target_modules", &spec->targets, &spec->target_count, &spec->target_regex) ||
+        !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL))
+        return false;
+    spec->rank = (int64_t)rank;
+    if (json_is_false(json_object_get(r->root, "save_projection")))
+        return bad(r, "save_projection", "true: the random pair has to be in the file");
     return spec->target_count || spec->target_regex || bad(r, "target_modules", "a list of the modules the adapter is for");
 }
 
@@ -260,11 +279,13 @@ static bool read_any(Reader *r)
             return read_peft_lora(r);
         if (!strcmp(json_string_value(type), "IA3"))
             return read_peft_ia3(r);
+        if (!strcmp(json_string_value(type), "VERA"))
+            return read_peft_vera(r);
         if (!strcmp(json_string_value(type), "PROMPT_TUNING"))
             return read_peft_prompt(r, "prompt_tuning");
         if (!strcmp(json_string_value(type), "PREFIX_TUNING"))
             return read_peft_prompt(r, "prefix_tuning");
-        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
+        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA, VERA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
                    json_string_value(type));
         return false;
     }

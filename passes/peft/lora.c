@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "passes/peft/dora.h"
 #include "passes/peft/rewrite.h"
 #include "passes/peft/settings.h"
 
@@ -80,12 +81,27 @@ static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
     return false;
 }
 
+/* A as the value [in, r]; with DoRA, whose norms read its rows, as [r, in].  One parameter for all uses of a weight. */
+static Node *factor_a(Lora *l, const PeftSite *site, const char *a, int64_t in)
+{
+    Graph *g = l->graph;
+    Param *known = graph_find_param(g, a);
+    if (known)
+        return known->node;
+    Node *node = adapter_param(g, l->spec, a, in, site->rank, site->rank, 0, a);
+    if (!l->spec->dora)
+        return node;
+    node->param->transposed = false;
+    node->type = type_of(DT_F32, 2, (int64_t[]){site->rank, in});
+    return node;
+}
+
 /* s (dropout(x) A'), the first half. */
 static Node *down(Lora *l, const PeftSite *site, const char *a, int64_t in)
 {
     Graph *g = l->graph;
-    Node *node = adapter_param(g, l->spec, a, in, site->rank, site->rank, 0, a);
-    Param *param = node->param;
+    Param *param = factor_a(l, site, a, in)->param;
+    Node *node = param->node;
     param->init = INIT_UNIFORM;
     param->init_scale = 1 / sqrt((double)in);
     param->trained = param->trained && !l->spec->freeze_a;
@@ -96,21 +112,29 @@ static Node *down(Lora *l, const PeftSite *site, const char *a, int64_t in)
         attrs.name = a;
         x = graph_add(g, OP_DROPOUT, &attrs, 1, &x);
     }
-    return b_scale(g, b_matmul(g, x, node, false, false), scaling(l, site));
+    return b_scale(g, b_matmul(g, x, node, false, l->spec->dora), scaling(l, site));
 }
 
 /* y + u B', the second half; B's rows `start` and on of a file tensor with `extent` rows. */
-static void up(Lora *l, const PeftSite *site, Node *u, const char *b, int64_t extent, int64_t start)
+static bool up(Lora *l, const PeftSite *site, Node *u, const char *b, int64_t extent, int64_t start)
 {
     Graph *g = l->graph;
     int64_t out = node_out(site->node);
     const char *name = extent == out ? b
                                      : arena_format(g->arena, "%s[%lld:%lld]", b, (long long)start,
                                                     (long long)(start + out));
-    Node *node = adapter_param(g, l->spec, b, site->rank, out, extent, start, name);
+    Param *known = graph_find_param(g, name);
+    Node *node = known ? known->node : adapter_param(g, l->spec, b, site->rank, out, extent, start, name);
     node->param->init = INIT_ZERO;
     node->param->fast = true;
-    rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
+    Node *y = b_add(g, site->node, b_matmul(g, u, node, false, false));
+    if (l->spec->dora) {
+        DoraSite dora = {site, graph_find_param(g, tensor_name(l, site, ".lora_A.weight"))->node, node, scaling(l, site),
+                         tensor_name(l, site, ".lora_magnitude_vector"), {extent, start, start + out}};
+        y = dora_scaled(l->r, &dora, y);
+    }
+    rewrite_replace(l->r, site->node, y);
+    return y != NULL;
 }
 
 /* All sites of one module that share an A: the slices of a fused weight. */
@@ -122,6 +146,11 @@ static bool rewrite_product(Lora *l, PeftSite *site)
     FileSlice slice = out_slice(param);
     const char *a = tensor_name(l, site, ".lora_A.weight"), *b = tensor_name(l, site, ".lora_B.weight");
     int64_t extent = apart ? slice.stop - slice.start : slice.extent;
+    if (apart && l->spec->dora) {
+        diag_error(l->diag, peft_nowhere, "%s: DoRA of a fused weight needs the module's name, '%s', not the role of a slice",
+                   l->spec->origin, param->module);
+        return false;
+    }
     if (!fit_adapter(l, site, a, in) || !check_rank(l, site, in, extent))
         return false;
     graph_stamp(l->graph, site->node);
@@ -131,7 +160,8 @@ static bool rewrite_product(Lora *l, PeftSite *site)
             (apart && other != site))
             continue;
         FileSlice part = out_slice(other->param);
-        up(l, other, u, b, extent, apart ? 0 : part.start);
+        if (!up(l, other, u, b, extent, apart ? 0 : part.start))
+            return false;
         other->done = true;
     }
     rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
@@ -141,6 +171,12 @@ static bool rewrite_product(Lora *l, PeftSite *site)
                                         .transposed = !param->transposed,
                                         .out_start = apart ? slice.start : 0,
                                         .out_stop = apart ? slice.stop : slice.extent});
+    if (l->spec->dora)
+        rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
+                                            .factor = tensor_name(l, site, ".lora_magnitude_vector"),
+                                            .normalised = true,
+                                            .transposed = !param->transposed,
+                                            .out_stop = slice.extent});
     return true;
 }
 
@@ -215,6 +251,7 @@ static const PeftKey keys[] = {
     PEFT_KEY("dropout", REAL, dropout, 0, 0.999, NULL),
     PEFT_KEY("rslora", FLAG, rslora, 0, 0, NULL),
     PEFT_KEY("freeze_a", FLAG, freeze_a, 0, 0, NULL),
+    PEFT_KEY("dora", FLAG, dora, 0, 0, NULL),
     PEFT_KEY("bias", BIAS, bias, 0, 0, NULL),
 };
 

@@ -41,6 +41,8 @@ typedef struct PeftSpec {
     int pattern_count;
     bool rslora;                   /* scaling alpha / sqrt(rank) */
     bool freeze_a;                 /* LoRA-FA */
+    bool dora;                     /* magnitudes apart from directions */
+    double d_initial;              /* VeRA: where its scales of the rank start */
     PeftBias bias;
     const int64_t *layers;         /* only these blocks; count -1: all */
     int layer_count;
@@ -68,6 +70,8 @@ typedef struct PeftMerge {
     const char *tensor;            /* base tensor in the checkpoint */
     const char *a, *b;             /* tensors of the adapter: a [r, in], b [out, r] */
     const char *factor;            /* ... a vector as long as the axis; a and b are NULL then */
+    bool normalised;               /* ... what is there by then is divided by its norms first (DoRA) */
+    const char *row_factor, *rank_factor; /* vectors [out], [r] that scale the update's factors (VeRA); NULL: none */
     double scale;
     bool transposed;               /* the base tensor is [in, out] (Conv1D) */
     int64_t out_start, out_stop;   /* slice of the out axis of the base tensor that b's rows stand for */

@@ -99,7 +99,7 @@ void rewrite_train_further(PeftRewrite *r, bool peft)
     int *hits = ARENA_ARRAY(r->graph->arena, int, spec->train_count + 1);
     for (int i = 0; i < r->graph->param_count; i++) {
         Param *param = r->graph->params[i];
-        if (param->adapter && !param->base && !param->fresh)
+        if (!param->module || (param->adapter && !param->base && !param->fresh))
             continue;
         bool asked = classifies && param->role && !strcmp(param->role, "head");
         for (int t = 0; t < spec->train_count; t++)

@@ -225,6 +225,31 @@ const char *peft_ia3_settings(const PeftRewrite *r)
     return write_json(r->graph->arena, all);
 }
 
+/* --- VeRA ---------------------------------------------------------------------------------------------------------------- */
+
+const char *peft_vera_settings(const PeftRewrite *r)
+{
+    json_t *targets = json_array();
+    static const char end[] = ".vera_lambda_b";
+    bool conv1d = false;
+    for (int i = 0; i < r->graph->param_count; i++) {
+        const Param *param = r->graph->params[i];
+        size_t length = param->adapter ? strlen(param->tensor) : 0;
+        if (length >= sizeof end && !strcmp(param->tensor + length - sizeof end + 1, end))
+            add_module(targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."));
+    }
+    for (int i = 0; i < r->result->merge_count; i++)
+        conv1d = conv1d || (r->result->merges[i].rank_factor && r->result->merges[i].transposed);
+    json_t *saved = graph_classifies(r->graph) ? json_pack("[s,s]", "classifier", "score") : json_null();
+    json_t *all = json_pack("{s:n, s:s, s:s, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}",
+                            "auto_mapping", "base_model_name_or_path", r->graph->name, "bias", "none", "d_initial", r->spec->d_initial,
+                            "fan_in_fan_out", conv1d, "inference_mode", 1, "init_weights", 1, "layers_pattern", "layers_to_transform",
+                            "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
+                            "revision", "save_projection", 1, "target_modules", targets, "task_type", task_type(r->graph),
+                            "vera_dropout", 0.0);
+    return write_json(r->graph->arena, all);
+}
+
 /* --- learned tokens ----------------------------------------------------------------------------------------------------- */
 
 /* What all prompt methods of PEFT have.  `token_dim` is what one learned token is wide; heads times their size make it. */
@@ -317,8 +342,8 @@ const char *peft_lora_settings(const PeftRewrite *r)
         add_targets(graph, &text, result);
     json_t *task = task_type(graph);
     const char *task_name = json_string_value(task);
-    text_format(&text, ",\n  \"task_type\": %s%s%s,\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}", task_name ? "\"" : "",
-                task_name ? task_name : "null", task_name ? "\"" : "", spec->rslora ? "true" : "false");
+    text_format(&text, ",\n  \"task_type\": %s%s%s,\n  \"use_dora\": %s,\n  \"use_rslora\": %s\n}", task_name ? "\"" : "",
+                task_name ? task_name : "null", task_name ? "\"" : "", spec->dora ? "true" : "false", spec->rslora ? "true" : "false");
     json_decref(task);
     return text.data;
 }

@@ -6,6 +6,7 @@
 const char *peft_settings(const PeftRewrite *r, const PeftMethod *method);
 
 const char *peft_lora_settings(const PeftRewrite *r);
+const char *peft_vera_settings(const PeftRewrite *r);
 const char *peft_ia3_settings(const PeftRewrite *r);
 const char *peft_prompt_settings(const PeftRewrite *r);
 const char *peft_prefix_settings(const PeftRewrite *r);

@@ -1,0 +1,35 @@
+/* tables.c - a parameter that is a value of its own (not a product's right operand, not looked up) becomes a lookup of all its rows:
+ * kernels compute rows, and so the rows of a table are computed, and differentiated, as those of tokens are. */
+#include "ir/build.h"
+#include "passes/passes.h"
+
+/* Whether operand `k` of `node` is read as rows. */
+static bool reads_rows(const Node *node, int k)
+{
+    OpClass class = op_info[node->op].class;
+    if (class == OC_GEMM || node->op == OP_LINEAR_CROSS_ENTROPY)
+        return k == 0 && !node->attrs.ta;
+    return class == OC_MAP || class == OC_REDUCE || class == OC_EXPAND;
+}
+
+bool pass_tables(Graph *graph, PassContext *context)
+{
+    int count = graph->node_count;
+    Node **rows = ARENA_ARRAY(context->scratch, Node *, count + 1);
+    for (int i = 0; i < count; i++) {
+        Node *node = graph->nodes[i];
+        for (int k = 0; k < node->input_count; k++) {
+            Node *table = node->inputs[k];
+            if (table->op != OP_PARAM || table->type.rank != 2 || table->type.dim[0] < 2 || !reads_rows(node, k))
+                continue;
+            if (!rows[table->id]) {
+                graph_stamp(graph, table);
+                Node *all = graph_leaf(graph, OP_POSITIONS, type_of(DT_I32, 1, table->type.dim), NULL);
+                rows[table->id] = b_op2(graph, OP_GATHER, table, all);
+            }
+            node->inputs[k] = rows[table->id];
+        }
+    }
+    graph_compact(graph);
+    return true;
+}
