@@ -156,6 +156,43 @@ void bind_expression(Binding *b, const Node *node)
     bind_note(b, ")");
 }
 
+/* Room for `floats` more numbers of the program's tables; their offset in bytes. */
+static int64_t add_const(Binding *b, const double *values, int64_t count, int kind, int64_t floats)
+{
+    struct ConstTable table = {values, count, kind, b->const_count * 4};
+    ARENA_PUSH(b->arena, b->tables, b->table_count, b->table_capacity, table);
+    float *data = ARENA_ARRAY(b->arena, float, b->const_count + floats);
+    if (b->const_count)
+        memcpy(data, b->const_data, sizeof(float) * (size_t)b->const_count);
+    b->const_data = data;
+    b->const_count += floats;
+    return table.offset;
+}
+
+/* -1: not there yet. */
+static int64_t find_const(const Binding *b, const double *values, int64_t count, int kind)
+{
+    for (int i = 0; i < b->table_count; i++)
+        if (b->tables[i].kind == kind && b->tables[i].count == count &&
+            !memcmp(b->tables[i].values, values, sizeof(double) * (size_t)count))
+            return b->tables[i].offset;
+    return -1;
+}
+
+enum { CONST_ANGLES, CONST_PLAIN };
+
+Operand bind_table(Binding *b, const Node *table)
+{
+    int64_t count = table->type.dim[0], offset = find_const(b, table->data, count, CONST_PLAIN);
+    if (offset < 0) {
+        int64_t padded = (count + LANES - 1) / LANES * LANES;
+        offset = add_const(b, table->data, count, CONST_PLAIN, padded);
+        for (int64_t i = 0; i < count; i++)
+            b->const_data[offset / 4 + i] = (float)table->data[i];
+    }
+    return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, 0);
+}
+
 /* Frequencies and angles are f32, as the models were trained with: at position 1000 their rounding is felt in the scores.
  * Cosine and sine of an angle are rounded once. */
 Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
@@ -163,24 +200,17 @@ Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
     int64_t count = frequencies->type.dim[0], padded = (count + LANES - 1) / LANES * LANES;
     int64_t positions = b->schedule->options.max_length;
     *pitch = 2 * padded * 4;
-    for (int i = 0; i < b->table_count; i++)
-        if (b->tables[i].count == count && !memcmp(b->tables[i].values, frequencies->data, sizeof(double) * (size_t)count))
-            return bind_operand(b, LRT_BASE_CONST, (uint64_t)b->tables[i].offset, *pitch);
-    struct ConstTable table = {frequencies->data, count, b->const_count * 4};
-    ARENA_PUSH(b->arena, b->tables, b->table_count, b->table_capacity, table);
-    int64_t floats = positions * 2 * padded;
-    float *data = ARENA_ARRAY(b->arena, float, b->const_count + floats);
-    if (b->const_count)
-        memcpy(data, b->const_data, sizeof(float) * (size_t)b->const_count);
+    int64_t offset = find_const(b, frequencies->data, count, CONST_ANGLES);
+    if (offset >= 0)
+        return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, *pitch);
+    offset = add_const(b, frequencies->data, count, CONST_ANGLES, positions * 2 * padded);
     for (int64_t p = 0; p < positions; p++) {
-        float *row = data + b->const_count + p * 2 * padded;
+        float *row = b->const_data + offset / 4 + p * 2 * padded;
         for (int64_t i = 0; i < count; i++) {
             double angle = (double)((float)p * (float)frequencies->data[i]);
             row[i] = (float)cos(angle);
             row[padded + i] = (float)sin(angle);
         }
     }
-    b->const_data = data;
-    b->const_count += floats;
-    return bind_operand(b, LRT_BASE_CONST, (uint64_t)table.offset, *pitch);
+    return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, *pitch);
 }

@@ -24,7 +24,9 @@ typedef struct Binding {
     /* tables that the program carries: rotary angles */
     struct ConstTable {
         const double *values;
-        int64_t count, offset;
+        int64_t count;
+        int kind; /* what is made of the values */
+        int64_t offset;
     } *tables;
     int table_count, table_capacity;
     float *const_data;
@@ -45,6 +47,8 @@ Operand bind_param(Binding *b, const Param *param);
 Operand bind_gradient(Binding *b, const Param *param);
 /* Everything that computing `node` in place needs.  Nodes in `own` (a kernel's outputs) are computed even if they are in memory. */
 void bind_expression(Binding *b, const Node *node);
+/* The numbers of an OP_TABLE, f32. */
+Operand bind_table(Binding *b, const Node *table);
 /* cos and sin of position * frequency: [max_length][2 * padded frequencies] f32. */
 Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch);
 void bind_note(Binding *b, const char *format, ...) __attribute__((format(printf, 2, 3)));

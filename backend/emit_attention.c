@@ -6,6 +6,7 @@
 #include "backend/attention.h"
 
 #include "backend/emit_math.h"
+#include "backend/relative.h"
 
 static const double nothing = -1e30; /* a score that no key has */
 
@@ -95,6 +96,7 @@ Val attention_mask(Emit *e, const AttentionSpec *spec, Val position, Val key, Va
 /* Offsets in the thread's scratch. */
 typedef struct Places {
     int64_t q, k, kt, s, o, max, sum, bytes;
+    RelativePlaces relative;
 } Places;
 
 static Places places_of(const AttentionSpec *spec)
@@ -108,7 +110,8 @@ static Places places_of(const AttentionSpec *spec)
     p.o = p.s + ATTENTION_BLOCK * ATTENTION_PITCH;
     p.max = p.o + ATTENTION_BLOCK * row;
     p.sum = p.max + ATTENTION_BLOCK * 4;
-    p.bytes = p.sum + ATTENTION_BLOCK * 4;
+    p.relative = relative_places(spec, p.sum + ATTENTION_BLOCK * 4, false);
+    p.bytes = p.relative.bytes;
     return p;
 }
 
@@ -132,6 +135,7 @@ typedef struct Forward {
     int64_t row; /* bytes of a head's row in scratch */
     Val first, count; /* queries of the block: first within the segment, how many */
     Val keys;         /* of the sequence so far */
+    RelativeBlock relative;
 } Forward;
 
 /* Row r of the block: maximum, exponentials in place, rescaled sum. */
@@ -146,6 +150,8 @@ static void softmax_row(Forward *f, Val r, Val key, Val *vectors)
     for (int v = 0; v < ATTENTION_BLOCK / LANES; v++) {
         masks[v] = attention_mask(e, f->spec, position, ll_add(e, key, ll_i64(e, v * LANES)), f->keys);
         vectors[v] = ll_load(e, e->t_vec, ll_at_const(e, at, v * LANES * 4), 4);
+        if (f->spec->relative)
+            vectors[v] = ll_fadd(e, vectors[v], relative_scores(&f->relative, r, v * LANES));
         vectors[v] = ll_select(e, masks[v], vectors[v], ll_vec(e, nothing));
         largest = ll_fmax(e, vectors[v], largest);
     }
@@ -180,6 +186,10 @@ static void key_block(Forward *f, Val key)
     Block scores = {f->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false};
     emit_block(e, &scores, scratch_at(e, f->p.q), scratch_at(e, f->p.kt), scratch_at(e, f->p.s), f->count,
                ll_i64(e, spec->head_dim), NULL);
+    if (spec->relative) {
+        f->relative = (RelativeBlock){e, spec, f->p.relative, f->row, f->t.head, ll_add(e, f->t.past, f->first), key, NULL};
+        relative_load(&f->relative, scratch_at(e, f->p.q), scratch_at(e, f->p.k), f->count, spec->scale);
+    }
     Loop rows = loop_begin(e, ll_i64(e, 0), f->count, ll_i64(e, 1), NULL, 0, true);
     Val vectors_of_row[ATTENTION_BLOCK / LANES];
     softmax_row(f, rows.index, key, vectors_of_row);

@@ -19,6 +19,12 @@ typedef struct AttentionSpec {
     Operand lse;           /* f32 rows [heads]; forward: may have slot -1 (not wanted) */
     Operand d_o, d_q, d_k, d_v; /* backward only; d_q, d_k, d_v are overwritten */
     Operand work;          /* backward only: attention_work_bytes() of the arena, for partial sums between its kernels */
+    /* Relative positions: the score has q Kr[c] + k Qr[c] as well, c = table[position - key + reach]. */
+    int relative;          /* 1: the first term, 2: the second, 3: both, 0: none */
+    int64_t buckets, reach;
+    Operand kr, qr;        /* rows [heads * head_dim], one for each bucket */
+    Operand table;         /* f32 [2 reach + 1], not falling */
+    Operand d_kr, d_qr;    /* backward only; overwritten */
 } AttentionSpec;
 
 Val emit_attention(Emit *e, const AttentionSpec *spec);

@@ -8,10 +8,12 @@
  * adds them up in the order of heads. */
 #include "backend/attention.h"
 #include "backend/emit_math.h"
+#include "backend/relative.h"
 
 /* Offsets in the thread's scratch. */
 typedef struct Places {
     int64_t q, k, kt, v, vt, d_o, s, d_p, d_k, d_v, delta, d_q, bytes;
+    RelativePlaces relative;
 } Places;
 
 static Places places_of(const AttentionSpec *spec)
@@ -32,7 +34,8 @@ static Places places_of(const AttentionSpec *spec)
     p.d_v = p.d_k + block;
     p.delta = p.d_v + block;
     p.d_q = p.delta + length * 4;
-    p.bytes = p.d_q + length * row;
+    p.relative = relative_places(spec, p.d_q + length * row, true);
+    p.bytes = p.relative.bytes;
     return p;
 }
 
@@ -63,6 +66,7 @@ typedef struct Backward {
     AttentionTask t;
     Places p;
     int64_t row; /* bytes of a head's row in scratch */
+    RelativeBlock relative;
 } Backward;
 
 static Val scratch_at(Backward *b, int64_t offset)
@@ -119,7 +123,10 @@ static void softmax_grad_row(Backward *b, Val query, Val r, Val key)
     Val delta = ll_splat(e, ll_load(e, e->t_f32, delta_at, 4)), scale = ll_vec(e, spec->scale), zero = ll_vec(e, 0);
     for (int v = 0; v < ATTENTION_BLOCK / LANES; v++) {
         Val mask = attention_mask(e, spec, position, ll_add(e, key, ll_i64(e, v * LANES)), b->t.length);
-        Val score = ll_fmul(e, ll_load(e, e->t_vec, ll_at_const(e, s, v * LANES * 4), 4), scale);
+        Val score = ll_load(e, e->t_vec, ll_at_const(e, s, v * LANES * 4), 4);
+        if (spec->relative)
+            score = ll_fadd(e, score, relative_scores(&b->relative, r, v * LANES));
+        score = ll_fmul(e, score, scale);
         Val p = ll_select(e, mask, math_exp(e, ll_fsub(e, score, lse)), zero);
         Val d = ll_fsub(e, ll_load(e, e->t_vec, ll_at_const(e, d_p, v * LANES * 4), 4), delta);
         ll_store(e, p, ll_at_const(e, s, v * LANES * 4), 4);
@@ -140,6 +147,10 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
     Block scores = {b->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false};
     emit_block(e, &scores, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), scratch_at(b, b->p.s), count, size, NULL);
     emit_block(e, &scores, scratch_at(b, b->p.d_o), scratch_at(b, b->p.vt), scratch_at(b, b->p.d_p), count, size, NULL);
+    if (b->spec->relative) {
+        b->relative = (RelativeBlock){e, b->spec, b->p.relative, b->row, b->t.head, query, key, NULL};
+        relative_load(&b->relative, scratch_at(b, b->p.q), scratch_at(b, b->p.k), count, 1);
+    }
     Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
     softmax_grad_row(b, query, rows.index, key);
     loop_end(e, &rows, NULL, NULL);
@@ -151,6 +162,9 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
     Block over_keys = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, false, true};
     Val d_q = ll_at(e, scratch_at(b, b->p.d_q), ll_mul(e, query, ll_i64(e, b->row)));
     emit_block(e, &over_keys, scratch_at(b, b->p.d_p), scratch_at(b, b->p.k), d_q, count, key_count, NULL);
+    if (b->spec->relative)
+        relative_gradients(&b->relative, scratch_at(b, b->p.d_p), scratch_at(b, b->p.q), scratch_at(b, b->p.k), d_q,
+                           scratch_at(b, b->p.d_k), count, key_count);
 }
 
 /* Copies rows from scratch to the head's columns of an operand. */
@@ -209,16 +223,49 @@ static void key_block(Backward *b, Val key)
     }
 }
 
+/* One segment of one head. */
+static void segment_grad(Backward *b)
+{
+    Emit *e = b->e;
+    prepare(b);
+    Loop keys = loop_begin(e, ll_i64(e, 0), b->t.length, ll_i64(e, ATTENTION_BLOCK), NULL, 0, false);
+    key_block(b, keys.index);
+    loop_end(e, &keys, NULL, NULL);
+    store_rows(b, scratch_at(b, b->p.d_q), b->spec->d_q, ll_i64(e, 0), b->t.length);
+}
+
+/* With tables of relative positions a task is a head with all its segments: the tables' gradients are sums over all of them. */
+static void head_grad(Backward *b)
+{
+    Emit *e = b->e;
+    const AttentionSpec *spec = b->spec;
+    Val context = emit_param(e, KERNEL_CONTEXT), all = ll_i64(e, spec->buckets);
+    b->t.head = b->t.kv_head = emit_param(e, KERNEL_TASK);
+    int64_t bytes = 2 * (spec->buckets + BAND) * b->row; /* d_qr follows d_kr */
+    Loop clear = loop_begin(e, ll_i64(e, 0), ll_i64(e, bytes), ll_i64(e, LANES * 4), NULL, 0, true);
+    ll_store(e, ll_vec(e, 0), ll_at(e, scratch_at(b, b->p.relative.d_kr), clear.index), 4);
+    loop_end(e, &clear, NULL, NULL);
+    Loop segments = loop_begin(e, ll_i64(e, 0), CONTEXT_I64(e, context, n_segments), ll_i64(e, 1), NULL, 0, false);
+    Val segment = ll_at(e, CONTEXT_PTR(e, context, segments), ll_mul(e, segments.index, ll_i64(e, (int64_t)sizeof(LrtSegment))));
+    b->t.start = attention_field(e, segment, offsetof(LrtSegment, start));
+    b->t.length = attention_field(e, segment, offsetof(LrtSegment, length));
+    segment_grad(b);
+    loop_end(e, &segments, NULL, NULL);
+    b->t.start = ll_i64(e, 0);
+    store_rows(b, scratch_at(b, b->p.relative.d_kr), spec->d_kr, ll_i64(e, 0), all);
+    store_rows(b, scratch_at(b, b->p.relative.d_qr), spec->d_qr, ll_i64(e, 0), all);
+}
+
 static Val emit_main(Emit *e, const AttentionSpec *spec)
 {
     Val function = emit_kernel(e, spec->name);
     Backward b = {.e = e, .spec = spec, .p = places_of(spec), .row = attention_width(spec) * 4};
-    b.t = attention_find_task(e, spec, 0);
-    prepare(&b);
-    Loop keys = loop_begin(e, ll_i64(e, 0), b.t.length, ll_i64(e, ATTENTION_BLOCK), NULL, 0, false);
-    key_block(&b, keys.index);
-    loop_end(e, &keys, NULL, NULL);
-    store_rows(&b, scratch_at(&b, b.p.d_q), spec->d_q, ll_i64(e, 0), b.t.length);
+    if (spec->relative) {
+        head_grad(&b);
+    } else {
+        b.t = attention_find_task(e, spec, 0);
+        segment_grad(&b);
+    }
     emit_return(e);
     return function;
 }
@@ -266,6 +313,6 @@ void emit_attention_grad(Emit *e, const AttentionSpec *spec, Val kernels[2])
 Val emit_attention_grad_tasks(Emit *e, const AttentionSpec *spec, Val context, int which)
 {
     if (which == 0)
-        return attention_count_tasks(e, spec, context, 0);
+        return spec->relative ? ll_i64(e, spec->heads) : attention_count_tasks(e, spec, context, 0);
     return ll_ceil_div(e, CONTEXT_I64(e, context, n_tokens), ll_i64(e, SUM_ROWS));
 }

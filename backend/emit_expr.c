@@ -152,6 +152,58 @@ static Val token_row(Expr *x, const Node *node, Val column)
     return ll_select(e, here, value, ll_vec(e, 0));
 }
 
+/* 16 floats of the row at these columns (i32 lanes); zero where the mask is not. */
+static Val load_at_columns(Expr *x, Operand operand, Val columns, Val mask)
+{
+    Emit *e = x->e;
+    Val row = ll_at(e, operand_pointer(e, operand), ll_mul(e, x->row, ll_i64(e, operand.pitch)));
+    Val pointers = LLVMBuildGEP2(e->builder, e->t_f32, row, &columns, 1, "");
+    LLVMTypeRef overloads[] = {e->t_vec, LLVMVectorType(e->t_ptr, LANES)};
+    return ll_intrinsic(e, "llvm.masked.gather", overloads, 2, (Val[]){pointers, ll_i32(e, 4), mask, ll_vec(e, 0)}, 4);
+}
+
+/* Columns of each head: a part of them (slice), or the operand's with zeros around (pad).  Whole vectors where heads allow it. */
+static Val head_columns(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *source = skip_views(node->inputs[0]);
+    Operand operand = x->binding->operand[source->id];
+    bool slice = node->op == OP_HEAD_SLICE;
+    int64_t heads = node->attrs.heads, start = node->attrs.start, out = node->type.dim[1] / heads, in = source->type.dim[1] / heads;
+    bool whole = out % LANES == 0 && in % LANES == 0 && start % LANES == 0;
+    Val lanes = ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, column, e->t_i32, "")), ll_lanes(e));
+    Val c = whole ? column : lanes;
+    Val size = whole ? ll_i64(e, out) : ll_ivec(e, out), width = whole ? ll_i64(e, in) : ll_ivec(e, in);
+    Val first = whole ? ll_i64(e, start) : ll_ivec(e, start);
+    Val head = ll_div(e, c, size), place = ll_rem(e, c, size);
+    place = slice ? ll_add(e, place, first) : ll_sub(e, place, first);
+    Val inside = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSLT, place, width, ""),
+                              LLVMBuildICmp(e->builder, LLVMIntSGE, place, whole ? ll_i64(e, 0) : ll_ivec(e, 0), ""), "");
+    Val from = ll_add(e, ll_mul(e, head, width), place);
+    if (!whole) {
+        Val real = LLVMBuildICmp(e->builder, LLVMIntSLT, lanes, ll_ivec(e, node->type.dim[1]), "");
+        return load_at_columns(x, operand, from, LLVMBuildAnd(e->builder, inside, real, ""));
+    }
+    Val value = load_columns(x, operand, x->row, ll_select(e, inside, from, ll_i64(e, 0)), false);
+    return slice ? value : ll_select(e, ll_splat(e, inside), value, ll_vec(e, 0));
+}
+
+/* Row t of a shifted value is row t - index of its sequence, zero where that is outside. */
+static Val shifted_row(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *source = skip_views(node->inputs[0]);
+    Val sequence = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, segment_of)), e->t_i64, "");
+    Val segment = ll_at(e, CONTEXT_PTR(e, emit_param(e, KERNEL_CONTEXT), segments), ll_mul(e, sequence, ll_i64(e, sizeof(LrtSegment))));
+    Val start = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, start)), 4), e->t_i64, "");
+    Val length = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, length)), 4), e->t_i64, "");
+    Val row = ll_sub(e, x->row, ll_i64(e, node->attrs.index));
+    Val inside = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSGE, row, start, ""),
+                              LLVMBuildICmp(e->builder, LLVMIntSLT, row, ll_add(e, start, length), ""), "");
+    Val value = load_columns(x, x->binding->operand[source->id], ll_select(e, inside, row, x->row), column, node_columns(node) == 1);
+    return ll_select(e, ll_splat(e, inside), value, ll_vec(e, 0));
+}
+
 static Val constant(Emit *e, const Node *node)
 {
     if (node->type.dtype == DT_F32)
@@ -200,6 +252,11 @@ static Val compute(Expr *x, const Node *node, Val column)
         Val index = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, rows)), e->t_i64, "");
         return load_columns(x, x->binding->operand[skip_views(node->inputs[0])->id], index, column, false);
     }
+    case OP_HEAD_SLICE:
+    case OP_HEAD_PAD:
+        return head_columns(x, node, column);
+    case OP_SHIFT:
+        return shifted_row(x, node, column);
     case OP_TOKEN_ROW:
     case OP_TOKEN_ROW_GRAD:
         return token_row(x, node, column);

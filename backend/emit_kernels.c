@@ -164,7 +164,18 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
     };
     bind_note(b, "%s %lld %lld %lld %.17g %d %lld", op_info[node->op].text, (long long)spec.heads,
               (long long)spec.kv_heads, (long long)spec.head_dim, spec.scale, spec.causal, (long long)spec.window);
+    int first = 3; /* operand behind those of the forward kernel */
     spec.q = bind_rows(b, node->inputs[0]);
+    if (op_info[node->op].attrs & A_INDEX) {
+        first = 6;
+        spec.relative = (int)attrs->index;
+        spec.buckets = node->inputs[3]->type.dim[0];
+        spec.reach = node->inputs[5]->type.dim[0] / 2;
+        bind_note(b, "relative %d %lld %lld", spec.relative, (long long)spec.buckets, (long long)spec.reach);
+        spec.kr = bind_rows(b, node->inputs[3]);
+        spec.qr = bind_rows(b, node->inputs[4]);
+        spec.table = bind_table(b, node->inputs[5]);
+    }
     if (attrs->cache >= 0) {
         spec.k = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 0), s->cache_pitch);
         spec.v = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 1), s->cache_pitch);
@@ -177,13 +188,17 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
         spec.lse = bind_buffer(b, kernel->results[1]);
         return spec;
     }
-    spec.o = bind_rows(b, node->inputs[3]);
-    spec.lse = bind_rows(b, node->inputs[4]);
-    spec.d_o = bind_rows(b, node->inputs[5]);
+    spec.o = bind_rows(b, node->inputs[first]);
+    spec.lse = bind_rows(b, node->inputs[first + 1]);
+    spec.d_o = bind_rows(b, node->inputs[first + 2]);
     spec.d_q = bind_buffer(b, kernel->results[0]);
     spec.d_k = bind_buffer(b, kernel->results[1]);
     spec.d_v = bind_buffer(b, kernel->results[2]);
     spec.work = bind_buffer(b, kernel->work);
+    if (spec.relative) {
+        spec.d_kr = bind_buffer(b, kernel->results[3]);
+        spec.d_qr = bind_buffer(b, kernel->results[4]);
+    }
     return spec;
 }
 

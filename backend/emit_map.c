@@ -49,6 +49,10 @@ MAP(to_f32)
     return is_bool ? LLVMBuildUIToFP(E->builder, A, E->t_vec, "") : LLVMBuildSIToFP(E->builder, A, E->t_vec, "");
 }
 
+MAP(to_i32) { return LLVMBuildFPToSI(E->builder, A, E->t_ivec, ""); }
+MAP(floor) { return ll_intrinsic(E, "llvm.floor", &E->t_vec, 1, &A, 1); }
+MAP(ceil) { return ll_intrinsic(E, "llvm.ceil", &E->t_vec, 1, &A, 1); }
+
 MAP(add)
 {
     unify(m);
@@ -73,8 +77,17 @@ MAP(div)
     return is_float(A) ? ll_fdiv(E, A, B) : ll_div(E, A, B);
 }
 
-MAP(maximum) { return ll_fmax(E, A, B); }
-MAP(minimum) { return ll_fmin(E, A, B); }
+MAP(maximum)
+{
+    unify(m);
+    return is_float(A) ? ll_fmax(E, A, B) : ll_max(E, A, B);
+}
+
+MAP(minimum)
+{
+    unify(m);
+    return is_float(A) ? ll_fmin(E, A, B) : ll_min(E, A, B);
+}
 
 static Val compare(Map *m, LLVMRealPredicate real, LLVMIntPredicate integer)
 {

@@ -172,7 +172,7 @@ static bool touches(const Merger *merger, const char *name)
 
 static int64_t row_width(const LrtTensor *tensor)
 {
-    return tensor->rank > 1 ? tensor->shape[1] : tensor->shape[0];
+    return tensor->rank > 1 ? lrt_tensor_elements(tensor) / tensor->shape[0] : tensor->shape[0];
 }
 
 bool merger_edit(void *user, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows, LrtError *error)
@@ -210,6 +210,7 @@ static bool measure_rows(const Merger *merger, const LrtParam *p, const LrtTenso
 {
     int64_t width = row_width(tensor), columns = lrt_file_cols(p);
     int64_t row = p->file_rank > 1 ? p->file_start[0] : 0, column = p->file_rank > 1 ? p->file_start[1] : p->file_start[0];
+    int64_t depth = p->file_rank == 3 ? p->file_shape[2] : 1, place = p->file_rank == 3 ? p->file_start[2] : 0;
     float *original = malloc((sizeof *original + 2 * sizeof(double)) * (size_t)(width + 1));
     if (!original)
         return lrt_fail(error, LRT_FAILED, "out of memory");
@@ -222,8 +223,9 @@ static bool measure_rows(const Merger *merger, const LrtParam *p, const LrtTenso
         if (ok)
             merge_row(merger, p->name, row + first + r, width, work, exact);
         for (int64_t c = 0; ok && c < columns; c++) {
-            double update = exact[column + c] - (double)original[column + c];
-            double rounding = (double)merged[r * columns + c] - exact[column + c];
+            int64_t at = (column + c) * depth + place;
+            double update = exact[at] - (double)original[at];
+            double rounding = (double)merged[r * columns + c] - exact[at];
             s->largest_error = fmax(s->largest_error, fabs(rounding));
             s->largest_update = fmax(s->largest_update, fabs(update));
             s->errors += rounding * rounding;

@@ -357,6 +357,47 @@ EVAL(select_rows)
                sizeof *e->out->data * (size_t)width);
 }
 
+EVAL(shift)
+{
+    int64_t width = eval_extent(e->in[0], 1, e->in[0]->type.rank), rows = e->in[0]->type.dim[0];
+    for (int64_t t = 0; t < rows; t++) {
+        int64_t from = t - e->node->attrs.index;
+        if (from >= 0 && from < rows)
+            memcpy(e->out->data + t * width, e->in[0]->data + from * width, sizeof *e->out->data * (size_t)width);
+    }
+}
+
+/* Copies each head's columns: from column `skip` of the wider side on. */
+static void copy_heads(const Eval *e, bool narrower)
+{
+    const Value *x = e->in[0];
+    int64_t heads = e->node->attrs.heads, start = e->node->attrs.start, rows = x->type.dim[0];
+    int64_t in = x->type.dim[1] / heads, out = e->out->type.dim[1] / heads, count = narrower ? out : in;
+    for (int64_t i = 0; i < rows * heads; i++)
+        memcpy(e->out->data + i * out + (narrower ? 0 : start), x->data + i * in + (narrower ? start : 0),
+               sizeof *x->data * (size_t)count);
+}
+
+EVAL(head_slice)
+{
+    copy_heads(e, true);
+}
+
+EVAL(head_pad)
+{
+    copy_heads(e, false);
+}
+
+EVAL(take)
+{
+    const Value *x = e->in[0], *index = e->in[1];
+    int64_t rows = index->type.dim[0], columns = index->type.dim[1], n = x->type.dim[x->type.rank - 1];
+    for (int64_t i = 0; i < e->out->count; i++) {
+        int64_t row = i / columns, at = (int64_t)index->data[row % rows * columns + i % columns];
+        e->out->data[i] = at >= 0 && at < n ? x->data[row * n + at] : NAN;
+    }
+}
+
 static int64_t token_of(const Eval *e)
 {
     return e->node->attrs.index ? e->input->tokens - 1 : 0;

@@ -2,7 +2,7 @@
 #pragma once
 #include "ir/eval.h"
 
-enum { EVAL_MAX_INPUTS = 8 };
+enum { EVAL_MAX_INPUTS = 9 };
 
 /* One node being evaluated.  Results are allocated and zero. */
 typedef struct Eval {

@@ -41,7 +41,7 @@ typedef struct Kernel {
     int64_t row_dim;       /* as node_row_dim */
     int64_t width;         /* ROWS, COLUMN_SUM: columns */
     Param *gradient;       /* GEMM_TN, COLUMN_SUM, SCATTER: whose gradient is added to */
-    Buffer *results[3];    /* tuple ops */
+    Buffer *results[5];    /* tuple ops */
     Buffer *work;          /* ATTENTION_GRAD */
     int layer;
     bool backward;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { MAX_RESULTS = 3 };
+enum { MAX_RESULTS = 5 };
 
 typedef struct Shape {
     Arena *arena;
@@ -121,6 +121,13 @@ SHAPE(to_f32)
     OUT = IN(0);
     OUT.dtype = DT_F32;
     return true;
+}
+
+SHAPE(to_i32)
+{
+    OUT = IN(0);
+    OUT.dtype = DT_I32;
+    return is_real(s, 0);
 }
 
 SHAPE(broadcast)
@@ -369,6 +376,55 @@ SHAPE(token_row_grad)
     return is_real(s, 0);
 }
 
+/* Row t becomes row t + index of its sequence; what comes from outside it is zero. */
+SHAPE(shift)
+{
+    OUT = IN(0);
+    if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
+        return no(s, "only values over T, the tokens, can be shifted");
+    return is_real(s, 0);
+}
+
+/* Columns start .. stop - 1 of each head's. */
+SHAPE(head_slice)
+{
+    int64_t heads = s->attrs->heads, start = s->attrs->start, stop = s->attrs->stop;
+    OUT = IN(0);
+    if (OUT.rank != 2 || heads < 1 || !dim_is_fixed(OUT.dim[1]) || OUT.dim[1] % heads != 0 || start < 0 || stop <= start ||
+        stop > OUT.dim[1] / heads)
+        return no(s, arena_format(s->arena, "%s has no columns %lld to %lld in each of %lld heads", STR(IN(0)), (long long)start,
+                                  (long long)stop, (long long)heads));
+    OUT.dim[1] = heads * (stop - start);
+    return is_real(s, 0);
+}
+
+/* Its inverse: `start` zeros before each head's columns, zeros behind them up to `stop`. */
+SHAPE(head_pad)
+{
+    int64_t heads = s->attrs->heads, start = s->attrs->start, stop = s->attrs->stop;
+    OUT = IN(0);
+    if (OUT.rank != 2 || heads < 1 || !dim_is_fixed(OUT.dim[1]) || OUT.dim[1] % heads != 0 || start < 0 ||
+        stop > DIM_MAX / heads || stop - start < OUT.dim[1] / heads)
+        return no(s, arena_format(s->arena, "the columns of %s do not fit into [%lld:%lld] of each of %lld heads", STR(IN(0)),
+                                  (long long)start, (long long)stop, (long long)heads));
+    OUT.dim[1] = heads * stop;
+    return is_real(s, 0);
+}
+
+/* x [..., T, U] at i [T, S], the same in all leading axes. */
+SHAPE(take)
+{
+    Type x = IN(0), i = IN(1);
+    if (x.rank < 2 || i.rank != 2 || i.dtype != DT_I32 || !dim_is_fixed(x.dim[x.rank - 1]) ||
+        !same_extent(x.dim[x.rank - 2], i.dim[0])) {
+        const char *text = STR(x);
+        return no(s, arena_format(s->arena, "expected f32[..., T, n] and i32[T, S], got %s and %s", text, STR(i)));
+    }
+    OUT = x;
+    OUT.dim[OUT.rank - 1] = i.dim[1];
+    return is_real(s, 0);
+}
+
 SHAPE(matmul)
 {
     if (IN(0).rank < 2 || IN(1).rank < 2) {
@@ -459,6 +515,40 @@ SHAPE(attention_grad)
     for (int i = 0; i < 3; i++)
         s->results[i] = IN(i);
     s->result_count = 3;
+    return true;
+}
+
+/* q, k, v, tables [buckets, heads * size] for queries and keys, and the bucket of each distance. */
+static bool check_relative(Shape *s)
+{
+    int64_t width = s->attrs->heads * s->attrs->head_dim;
+    if (!check_heads(s))
+        return false;
+    if (s->attrs->heads != s->attrs->kv_heads || !is_matrix(s, 3, width) || !is_matrix(s, 4, width) ||
+        IN(3).dim[0] != IN(4).dim[0] || !dim_is_fixed(IN(3).dim[0]) || IN(5).rank != 1 || IN(5).dim[0] % 2 != 1)
+        return no(s, "the tables of relative positions do not fit the heads");
+    return is_real(s, 5) && (s->attrs->index >= 1 && s->attrs->index <= 3 ? true : no(s, "there is no such relative term"));
+}
+
+SHAPE(relative_attention)
+{
+    if (!check_relative(s))
+        return false;
+    s->results[0] = IN(0);
+    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(relative_attention_grad)
+{
+    if (!check_relative(s))
+        return false;
+    if (!type_equal(IN(6), IN(0)) || !type_equal(IN(8), IN(0)) || !is_matrix(s, 7, s->attrs->heads))
+        return no(s, "o, lse and do are not those of this attention");
+    for (int i = 0; i < 5; i++)
+        s->results[i] = IN(i);
+    s->result_count = 5;
     return true;
 }
 

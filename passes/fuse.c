@@ -389,9 +389,9 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
         Kernel *kernel = add_kernel(f, KERNEL_COLUMN_SUM, node);
         kernel->row_dim = node_row_dim(node->inputs[0]);
         put_in_memory(f, node);
-    } else if (node->op == OP_ATTENTION) {
+    } else if (node->op == OP_ATTENTION || node->op == OP_RELATIVE_ATTENTION) {
         add_attention(f, node);
-    } else if (node->op == OP_ATTENTION_GRAD) {
+    } else if (node->op == OP_ATTENTION_GRAD || node->op == OP_RELATIVE_ATTENTION_GRAD) {
         add_attention_grad(f, node, work);
     } else if (node->op == OP_LINEAR_CROSS_ENTROPY) {
         add_tuple(f, add_kernel(f, KERNEL_CROSS_ENTROPY, node), node);

@@ -190,6 +190,38 @@ GRAD(attention)
         dx[i] = b_result(g, all, i);
 }
 
+/* the same with s + q Kr[c] + k Qr[c] for the scores: dKr and dQr are sums over all pairs of a distance in bucket c */
+GRAD(relative_attention)
+{
+    Node *inputs[9] = {NULL};
+    for (int i = 0; i < 6; i++)
+        inputs[i] = n->inputs[i];
+    inputs[6] = b_result(g, n, 0), inputs[7] = b_result(g, n, 1), inputs[8] = DY;
+    Node *all = graph_add(g, OP_RELATIVE_ATTENTION_GRAD, &n->attrs, 9, inputs);
+    for (int i = 0; i < 3; i++)
+        dx[i] = b_result(g, all, i);
+    if (n->attrs.index & 1)
+        dx[3] = b_result(g, all, 3);
+    if (n->attrs.index & 2)
+        dx[4] = b_result(g, all, 4);
+}
+
+/* y = a[start:stop] of each head  da = dy with zeros around, in each head */
+GRAD(head_slice)
+{
+    Attrs attrs = n->attrs;
+    attrs.stop = A->type.dim[1] / attrs.heads;
+    dx[0] = graph_add(g, OP_HEAD_PAD, &attrs, 1, &DY);
+}
+
+/* y = a, shifted                da = dy, shifted back */
+GRAD(shift)
+{
+    Attrs attrs = n->attrs;
+    attrs.index = -attrs.index;
+    dx[0] = graph_add(g, OP_SHIFT, &attrs, 1, &DY);
+}
+
 /* result 1 is the gradient of the sum of the losses with respect to x */
 GRAD(linear_cross_entropy) { dx[0] = b_mul(g, b_result(g, n, 1), DY); }
 

@@ -43,7 +43,7 @@ static int64_t find_row_dim(const Node *node, const bool *gradient)
         return dim == DIM_S ? DIM_T : dim;
     if (gradient[node->id] || node->op == OP_SCATTER || (class == OC_GEMM && node->attrs.ta))
         return 0;
-    if (node->op == OP_GATHER || node->op == OP_POSITIONS)
+    if (node->op == OP_GATHER || node->op == OP_POSITIONS || (node->op == OP_RESULT && node->type.rank == 2))
         return dim;
     if (node->op == OP_SUM_TO) /* over the rows of a table: one row is left */
         return dim == 1 && node->type.rank == 2 && node->inputs[0]->row_dim ? 1 : 0;

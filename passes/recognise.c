@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "ir/build.h"
-#include "passes/passes.h"
+#include "passes/relative.h"
 
 /* What attention is made of. */
 typedef struct Match {
@@ -15,10 +15,11 @@ typedef struct Match {
     bool causal;
     int64_t window;
     int64_t heads, kv_heads;
+    Relative relative;
 } Match;
 
 /* x c and c x and x / c for a number c: strips it off and multiplies *scale. */
-static Node *strip_scale(Node *node, double *scale)
+Node *strip_scale(Node *node, double *scale)
 {
     double c;
     for (;;) {
@@ -80,7 +81,51 @@ static Node *strip_repeat(Node *node, int64_t *kv_heads)
     return node->inputs[0];
 }
 
-static bool match_attention(Node *product, Match *m)
+/* The terms of a sum, each with what it is scaled by; how many, 0: too many. */
+enum { TERMS_MAX = 3 };
+
+static int sum_terms(Node *sum, double scale, Node **terms, double *scales, int count)
+{
+    Node *node = strip_scale(sum, &scale);
+    if (node->op == OP_ADD) {
+        count = sum_terms(node->inputs[0], scale, terms, scales, count);
+        return count ? sum_terms(node->inputs[1], scale, terms, scales, count) : 0;
+    }
+    if (count == TERMS_MAX)
+        return 0;
+    terms[count] = node;
+    scales[count] = scale;
+    return count + 1;
+}
+
+static bool same_scale(double a, double b)
+{
+    return fabs(a - b) <= 1e-12 * fabs(a);
+}
+
+/* q k' and terms of relative positions, all scaled alike. */
+static bool match_scores(Graph *g, Node *scores, Match *m, Arena *scratch)
+{
+    Node *terms[TERMS_MAX], *product = NULL;
+    double scales[TERMS_MAX];
+    int count = sum_terms(scores, 1, terms, scales, 0), first = 0;
+    for (int i = 0; i < count && !product; i++)
+        if (terms[i]->op == OP_MATMUL && !terms[i]->attrs.ta && terms[i]->attrs.tb)
+            product = terms[i], first = i;
+    if (!product)
+        return false;
+    m->scale = scales[first];
+    m->q = strip_scale(product->inputs[0], &m->scale);
+    m->k = strip_scale(product->inputs[1], &m->scale);
+    for (int i = 0; i < count; i++) {
+        double scale = scales[i];
+        if (i != first && (!match_relative(g, terms[i], m->q, m->k, &m->relative, &scale, scratch) || !same_scale(scale, m->scale)))
+            return false;
+    }
+    return true;
+}
+
+static bool match_attention(Graph *g, Node *product, Match *m, Arena *scratch)
 {
     if (product->op != OP_MATMUL || product->attrs.ta || product->attrs.tb || product->type.rank != 3)
         return false;
@@ -88,12 +133,10 @@ static bool match_attention(Node *product, Match *m)
     if (softmax->op != OP_SOFTMAX)
         return false;
     *m = (Match){.scale = 1, .heads = product->type.dim[0]};
-    Node *scores = strip_scale(softmax->inputs[0], &m->scale);
-    if (scores->op != OP_MATMUL || scores->attrs.ta || !scores->attrs.tb)
-        return false;
     int64_t v_heads = m->kv_heads = m->heads;
-    m->q = strip_scale(scores->inputs[0], &m->scale);
-    m->k = strip_repeat(strip_scale(scores->inputs[1], &m->scale), &m->kv_heads);
+    if (!match_scores(g, softmax->inputs[0], m, scratch))
+        return false;
+    m->k = strip_repeat(m->k, &m->kv_heads);
     m->v = strip_repeat(product->inputs[1], &v_heads);
     bool shapes = m->q->type.rank == 3 && m->k->type.rank == 3 && m->v->type.rank == 3 && v_heads == m->kv_heads &&
                   m->k->type.dim[0] == m->kv_heads && m->k->type.dim[2] == m->q->type.dim[2] &&
@@ -111,8 +154,15 @@ static Node *build_attention(Graph *g, Node *product, const Match *m)
     attrs.causal = m->causal;
     attrs.window = m->window;
     graph_stamp(g, product);
-    Node *inputs[] = {b_op1(g, OP_MERGE_HEADS, m->q), b_op1(g, OP_MERGE_HEADS, m->k), b_op1(g, OP_MERGE_HEADS, m->v)};
-    Node *attention = graph_add(g, OP_ATTENTION, &attrs, 3, inputs);
+    Node *inputs[6] = {b_op1(g, OP_MERGE_HEADS, m->q), b_op1(g, OP_MERGE_HEADS, m->k), b_op1(g, OP_MERGE_HEADS, m->v)};
+    const Relative *r = &m->relative;
+    if (r->buckets) {
+        attrs.index = (r->kr ? 1 : 0) | (r->qr ? 2 : 0);
+        inputs[3] = b_op1(g, OP_MERGE_HEADS, r->kr ? r->kr : r->qr);
+        inputs[4] = r->qr && r->kr ? b_op1(g, OP_MERGE_HEADS, r->qr) : inputs[3];
+        inputs[5] = r->buckets;
+    }
+    Node *attention = graph_add(g, r->buckets ? OP_RELATIVE_ATTENTION : OP_ATTENTION, &attrs, r->buckets ? 6 : 3, inputs);
     Attrs split = attrs_default();
     split.heads = m->heads;
     Node *o = b_result(g, attention, 0);
@@ -154,10 +204,12 @@ bool pass_recognise(Graph *graph, PassContext *context)
 {
     int count = graph->node_count;
     Node **map = ARENA_ARRAY(context->scratch, Node *, count + 1);
+    for (int i = 0; i < count; i++)
+        graph->nodes[i]->note = NULL; /* where tables of relative positions are kept */
     for (int i = 0; i < count; i++) {
         Node *node = graph->nodes[i];
         Match match;
-        if (match_attention(node, &match))
+        if (match_attention(graph, node, &match, context->scratch))
             map[i] = build_attention(graph, node, &match);
         else if (node->op == OP_CROSS_ENTROPY && context->training)
             map[i] = build_loss(graph, node);

@@ -78,6 +78,27 @@ RULE(merge_where)
     return graph_add(g, OP_WHERE, NULL, 3, (Node *[]){A->inputs[0], a, b});
 }
 
+/* merge_heads of a part of what is laid out as [T, heads, size]: columns of each head */
+RULE(merge_part)
+{
+    if (n->op != OP_MERGE_HEADS)
+        return NULL;
+    const Node *part = A->op == OP_SLICE && (A->attrs.axis == 2 || A->attrs.axis == -1) ? A : NULL;
+    const Node *turned = part ? part->inputs[0] : A;
+    if (turned->op != OP_PERMUTE || turned->attrs.dims.count != 3 || turned->attrs.dims.at[0] != 1 || turned->attrs.dims.at[1] != 0)
+        return NULL;
+    const Node *folded = turned->inputs[0];
+    if (folded->op != OP_RESHAPE || folded->inputs[0]->type.rank != 2)
+        return NULL;
+    if (!part)
+        return folded->inputs[0];
+    Attrs attrs = attrs_default();
+    attrs.heads = folded->type.dim[1];
+    attrs.start = part->attrs.start;
+    attrs.stop = part->attrs.stop;
+    return graph_add(g, OP_HEAD_SLICE, &attrs, 1, &folded->inputs[0]);
+}
+
 /* a @ b' and a' @ b are products that read an operand transposed */
 RULE(transposed_operand)
 {
@@ -152,7 +173,7 @@ RULE(fold)
 }
 
 static Rule *const rules[] = {
-    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_merge_where, rule_transposed_operand,
+    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_merge_where, rule_merge_part, rule_transposed_operand,
     rule_permute_twice, rule_neg_twice,   rule_neutral,      rule_reshape_twice, rule_same_shape,
     rule_broadcast_operand, rule_fold,
 };

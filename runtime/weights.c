@@ -33,14 +33,20 @@ static bool check_shape(const LrtParam *p, const LrtTensor *tensor, const char *
                     (long long)(p->file_rank > 1 ? p->file_shape[1] : 1));
 }
 
+/* Extent of a third axis, along which a parameter is one place (a convolution's kernel); else 1. */
+static int64_t depth_of(const LrtParam *p)
+{
+    return p->file_rank == 3 ? p->file_shape[2] : 1;
+}
+
 static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *tensor, const char *name, bool editable,
                        char *stored, LrtError *error)
 {
     bool matrix = p->file_rank > 1;
     int64_t width = p->file_shape[matrix ? 1 : 0], first = matrix ? p->file_start[0] : 0;
-    int64_t column = p->file_start[matrix ? 1 : 0], rows = lrt_file_rows(p);
+    int64_t column = p->file_start[matrix ? 1 : 0], rows = lrt_file_rows(p), depth = depth_of(p);
     /* Q8_0 wants whole blocks of 32 rows; 64 are. */
-    float *buffer = malloc(sizeof *buffer * (size_t)(ROWS_AT_ONCE * width));
+    float *buffer = malloc(sizeof *buffer * (size_t)(ROWS_AT_ONCE * width * depth));
     if (!buffer)
         return lrt_fail(error, LRT_FAILED, "out of memory");
     bool ok = true;
@@ -48,6 +54,8 @@ static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *
         int64_t count = rows - row < ROWS_AT_ONCE ? rows - row : ROWS_AT_ONCE;
         ok = lrt_tensor_read_rows(tensor, first + row, count, buffer, error) &&
              (!editable || !s->edit || s->edit(s->user, tensor, name, first + row, count, buffer, error));
+        for (int64_t i = 0; ok && depth > 1 && i < count * width; i++)
+            buffer[i] = buffer[i * depth + p->file_start[2]];
         if (ok)
             lrt_pack_rows(p, stored, row, count, buffer + column, width);
     }
@@ -198,6 +206,28 @@ static LrtTensor *tensor_named(LrtTensor *tensors, int *count, const LrtParam *p
     return tensor;
 }
 
+static void unpack_flat(const LrtParam *p, const char *stored, LrtTensor *tensor)
+{
+    bool matrix = p->file_rank > 1;
+    int64_t width = p->file_shape[matrix ? 1 : 0];
+    float *to = (float *)(uintptr_t)tensor->data + (matrix ? p->file_start[0] * width + p->file_start[1] : p->file_start[0]);
+    lrt_unpack_rows(p, stored, 0, lrt_file_rows(p), to, width);
+}
+
+static bool unpack_deep(const LrtParam *p, const char *stored, LrtTensor *tensor, LrtError *error)
+{
+    int64_t rows = lrt_file_rows(p), columns = lrt_file_cols(p), depth = depth_of(p);
+    float *flat = malloc(sizeof *flat * (size_t)(rows * columns + 1)), *to = (float *)(uintptr_t)tensor->data;
+    if (!flat)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    lrt_unpack_rows(p, stored, 0, rows, flat, columns);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            to[((p->file_start[0] + r) * p->file_shape[1] + p->file_start[1] + c) * depth + p->file_start[2]] = flat[r * columns + c];
+    free(flat);
+    return true;
+}
+
 bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
                          LrtTensor **tensors, int *count, LrtError *error)
 {
@@ -214,10 +244,11 @@ bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const c
             lrt_free_tensors(*tensors, *count);
             return lrt_fail(error, LRT_FAILED, "out of memory");
         }
-        bool matrix = p->file_rank > 1;
-        int64_t width = p->file_shape[matrix ? 1 : 0];
-        float *to = (float *)(uintptr_t)tensor->data + (matrix ? p->file_start[0] * width + p->file_start[1] : p->file_start[0]);
-        lrt_unpack_rows(p, (p->trained ? trained : weights) + p->offset, 0, lrt_file_rows(p), to, width);
+        const char *stored = (p->trained ? trained : weights) + p->offset;
+        if (!(depth_of(p) > 1 ? unpack_deep(p, stored, tensor, error) : (unpack_flat(p, stored, tensor), true))) {
+            lrt_free_tensors(*tensors, *count);
+            return false;
+        }
     }
     return true;
 }

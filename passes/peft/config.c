@@ -239,6 +239,7 @@ static bool read_keys(Reader *r, const PeftMethod *method)
     json_t *value;
     r->spec->method = method->name;
     peft_defaults(r->spec, method, r->arena);
+    r->spec->by_role = true;
     json_object_foreach((json_t *)(uintptr_t)r->root, name, value) {
         if (!strcmp(name, "method"))
             continue;

@@ -154,6 +154,7 @@ static bool rewrite_product(Lora *l, PeftSite *site)
     if (!fit_adapter(l, site, a, in) || !check_rank(l, site, in, extent))
         return false;
     graph_stamp(l->graph, site->node);
+    bool again = graph_find_param(l->graph, a) != NULL; /* another use of the weight: one adapter, one merge */
     Node *u = down(l, site, a, in);
     for (PeftSite *other = site; other < l->sites + l->site_count; other++) {
         if (other->done || strcmp(other->param->module, param->module) != 0 || other->lookup || other->input != site->input ||
@@ -164,6 +165,8 @@ static bool rewrite_product(Lora *l, PeftSite *site)
             return false;
         other->done = true;
     }
+    if (again)
+        return true;
     rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
                                         .a = a,
                                         .b = b,
@@ -228,7 +231,7 @@ static void train_biases(Lora *l)
     }
 }
 
-static bool apply(PeftRewrite *r)
+static bool adapt(PeftRewrite *r, bool tokens_only)
 {
     Lora l = {.r = r, .graph = r->graph, .spec = r->spec, .diag = r->diag};
     l.sites = peft_select(r->graph, r->spec, &l.site_count, r->diag);
@@ -236,11 +239,23 @@ static bool apply(PeftRewrite *r)
         return false;
     for (int i = 0; i < l.site_count; i++) {
         PeftSite *site = &l.sites[i];
-        if (!site->done && !(site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site)))
+        bool skipped = tokens_only && dim_is_fixed(site->node->type.dim[0]);
+        if (!site->done && !skipped && !(site->lookup ? rewrite_lookup(&l, site) : rewrite_product(&l, site)))
             return false;
     }
     train_biases(&l);
     return true;
+}
+
+static bool apply(PeftRewrite *r)
+{
+    return adapt(r, false);
+}
+
+static bool apply_to_tokens(PeftRewrite *r)
+{
+    rewrite_cannot_merge(r, "the update is for tokens only, the weight is used for relative positions as well");
+    return adapt(r, true);
 }
 
 static const PeftKey keys[] = {
@@ -257,3 +272,14 @@ static const PeftKey keys[] = {
 
 const PeftMethod peft_lora = {"lora", "low-rank update of the selected products (Hu et al., 2021)", apply, keys,
                               sizeof keys / sizeof *keys, peft_lora_settings};
+
+/* LoRA as the paper's code has it in DeBERTa: where a weight meets tokens, but not where it meets relative positions. */
+static const PeftKey content_keys[] = {
+    PEFT_KEY("targets", NAMES, targets, 0, 0, "q+v"),
+    PEFT_KEY("r", INT, rank, 1, 65536, "8"),
+    PEFT_KEY("alpha", REAL, alpha, 0, 1e9, "16"),
+};
+
+const PeftMethod peft_content_lora = {.name = "content_lora",
+                                      .summary = "LoRA on what tokens meet, not relative positions (the LoRA paper's DeBERTa)",
+                                      .apply = apply_to_tokens, .keys = content_keys, .key_count = 3};

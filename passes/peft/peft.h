@@ -31,6 +31,7 @@ typedef struct PeftSpec {
     const char *method;            /* row of peft.def: "lora" */
     const char *const *targets;    /* roles ("q"), module names or paths ("c_attn", "h.0.attn.c_attn"), "all-linear" */
     int64_t target_count;
+    bool by_role;                  /* targets are roles even where an adapter is given */
     const char *target_regex;      /* PEFT: a string of target_modules, matched against the whole path */
     const char *const *exclude;    /* PEFT: exclude_modules */
     int64_t exclude_count;

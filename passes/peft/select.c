@@ -83,7 +83,7 @@ static bool selects(const Graph *graph, const PeftSpec *spec, const Param *param
     if (is_all_linear(spec))
         return !lookup && !role_is(param, "head") && !role_is(param, "embed") && in_layers(spec, param) && ++hits[0];
     for (int i = 0; i < spec->target_count; i++) {
-        bool is_role = !spec->tensors && graph_has_role(graph, spec->targets[i]);
+        bool is_role = (!spec->tensors || spec->by_role) && graph_has_role(graph, spec->targets[i]);
         is_role = is_role || spec->split;
         /* A tied table selected by role `head` or as a product is not a lookup. */
         if (is_role ? !role_is(param, spec->targets[i]) : !path_has_suffix(param->module, spec->targets[i]))

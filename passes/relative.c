@@ -1,0 +1,94 @@
+/* relative.c - see relative.h. */
+#include "passes/relative.h"
+
+#include <math.h>
+
+#include "ir/build.h"
+#include "ir/eval.h"
+
+/* The value of an integer expression over row and col at one pair of positions; false: it is none. */
+static bool index_at(const Node *node, double row, double col, double *value)
+{
+    double in[3];
+    if (node->op == OP_ROW || node->op == OP_COL || node->op == OP_CONST) {
+        *value = node->op == OP_ROW ? row : node->op == OP_COL ? col : node->attrs.value;
+        return true;
+    }
+    if (node->op == OP_BROADCAST)
+        return index_at(node->inputs[0], row, col, value);
+    if (!eval_is_map(node->op) || node->op == OP_DROPOUT || node->input_count > 3)
+        return false;
+    for (int i = 0; i < node->input_count; i++)
+        if (!index_at(node->inputs[i], row, col, &in[i]))
+            return false;
+    *value = eval_map(node->op, in);
+    if (node->type.dtype == DT_I32)
+        *value = trunc(*value);
+    return true;
+}
+
+/* The bucket of each distance; NULL when the expression has another form. */
+static Node *tabulate(Graph *graph, const Node *index, int64_t buckets)
+{
+    static const double places[] = {0, 3, 1000};
+    int64_t count = 2 * RELATIVE_REACH + 1;
+    double *data = ARENA_ARRAY(graph->arena, double, count);
+    for (int64_t i = 0; i < count; i++) {
+        double distance = (double)(i - RELATIVE_REACH), first = distance < 0 ? -distance : 0, value;
+        for (int k = 0; k < 3; k++) {
+            double col = first + places[k];
+            if (!index_at(index, col + distance, col, &value) || (k && (value < data[i] || value > data[i])))
+                return NULL;
+            data[i] = value;
+        }
+        bool climbs = i == 0 || (data[i] >= data[i - 1] && data[i] <= data[i - 1] + 1);
+        if (data[i] < 0 || data[i] >= (double)buckets || !climbs)
+            return NULL;
+    }
+    Attrs attrs = attrs_default();
+    attrs.name = "buckets";
+    Node *table = graph_leaf(graph, OP_TABLE, type_of(DT_F32, 1, &count), &attrs);
+    table->data = data;
+    return table;
+}
+
+static bool swaps(const Node *node)
+{
+    int rank = node->attrs.dims.count;
+    return node->op == OP_PERMUTE && rank >= 2 && node->attrs.dims.at[rank - 1] == rank - 2 && node->attrs.dims.at[rank - 2] == rank - 1;
+}
+
+/* x @ table' with x as given: the table, else NULL. */
+static Node *table_of(Node *product, const Node *x, double *scale)
+{
+    Node *matmul = strip_scale(product, scale);
+    if (matmul->op != OP_MATMUL || matmul->attrs.ta || !matmul->attrs.tb)
+        return NULL;
+    Node *left = strip_scale(matmul->inputs[0], scale), *right = strip_scale(matmul->inputs[1], scale);
+    return left == x && right->type.rank == 3 && dim_is_fixed(right->type.dim[1]) ? right : NULL;
+}
+
+bool match_relative(Graph *graph, Node *term, const Node *q, const Node *k, Relative *r, double *scale, Arena *scratch)
+{
+    (void)scratch;
+    Node *take = strip_scale(term, scale);
+    bool of_keys = swaps(take);
+    take = of_keys ? strip_scale(take->inputs[0], scale) : take;
+    if (take->op != OP_TAKE)
+        return false;
+    Node *index = take->inputs[1], **table = of_keys ? &r->qr : &r->kr;
+    if (of_keys && !swaps(index))
+        return false;
+    index = of_keys ? index->inputs[0] : index;
+    if (*table || (r->index && r->index != index) || !(*table = table_of(take->inputs[0], of_keys ? k : q, scale)))
+        return false;
+    int64_t buckets = (*table)->type.dim[1];
+    if (r->index)
+        return true;
+    r->index = index;
+    if (index->note)
+        r->buckets = index->note; /* made for another layer */
+    else
+        index->note = r->buckets = tabulate(graph, index, buckets);
+    return r->buckets != NULL;
+}
