@@ -488,7 +488,7 @@ Evaluation *eval_graph(const Graph *graph, const EvalInput *input, Arena *arena)
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
         Eval e = {.input = input, .node = node, .arena = arena};
-        if (node->input_count > EVAL_MAX_INPUTS)
+        if (node->input_count > OP_MAX_INPUTS)
             ice("'%s' has %d operands", op_info[node->op].text, node->input_count);
         for (int k = 0; k < node->input_count; k++)
             e.in[k] = evaluation->values[node->inputs[k]->id];

@@ -2,14 +2,12 @@
 #pragma once
 #include "ir/eval.h"
 
-enum { EVAL_MAX_INPUTS = 9 };
-
 /* One node being evaluated.  Results are allocated and zero. */
 typedef struct Eval {
     const EvalInput *input;
     const Node *node;
     Arena *arena;
-    const Value *in[EVAL_MAX_INPUTS];
+    const Value *in[OP_MAX_INPUTS];
     Value *out; /* result_count of them */
 } Eval;
 

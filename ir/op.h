@@ -53,6 +53,9 @@ typedef struct OpInfo {
     OpMix mix;
 } OpInfo;
 
+/* No op has more. */
+enum { OP_MAX_INPUTS = 9, OP_MAX_RESULTS = 5 };
+
 extern const OpInfo op_info[OP_COUNT];
 
 /* OP_COUNT when there is none of that name. */

@@ -1,53 +1,12 @@
-/* shape.c - see shape.h.  One rule for each name in the shape column of ops.def.
- *
- * A rule may be asked about anything that IR text can spell, so it checks before it computes;
- * what is common to all (number of operands, extents that fit) is checked once, in shape_infer.
- */
-#include "ir/shape.h"
+/* shape.c - see shape.h, shape_rules.h. */
+#include "ir/shape_rules.h"
 
 #include <string.h>
-
-enum { MAX_RESULTS = 5 };
-
-typedef struct Shape {
-    Arena *arena;
-    Op op;
-    const Attrs *attrs;
-    int count;
-    Node *const *in;
-    Type *results; /* room for MAX_RESULTS */
-    int result_count;
-    const char *reason;
-} Shape;
-
-#define SHAPE(rule) static bool shape_##rule(Shape *s)
-#define IN(i)       (s->in[i]->type)
-#define OUT         (s->results[0])
-#define STR(type)   type_str(s->arena, (type))
-
-static bool no(Shape *s, const char *reason)
-{
-    s->reason = reason;
-    return false;
-}
-
-static bool differ(Shape *s, const char *what, int64_t a, int64_t b)
-{
-    const char *text = dim_str(s->arena, a);
-    return no(s,
-              arena_format(s->arena, "%s differ: %s and %s", what, text, dim_str(s->arena, b)));
-}
 
 static bool do_not_broadcast(Shape *s, Type a, Type b)
 {
     const char *text = STR(a);
     return no(s, arena_format(s->arena, "shapes %s and %s do not broadcast", text, STR(b)));
-}
-
-/* T and S are the same extent except in a decoding step. */
-static bool same_extent(int64_t a, int64_t b)
-{
-    return a == b || ((a == DIM_T || a == DIM_S) && (b == DIM_T || b == DIM_S));
 }
 
 static bool same_shape(Type a, Type b)
@@ -66,17 +25,6 @@ static bool axis_of(Shape *s, int *axis)
     return true;
 }
 
-static bool is_index(Type type)
-{
-    return type.dtype == DT_I32 && type.rank == 1;
-}
-
-static bool is_real(Shape *s, int i)
-{
-    return IN(i).dtype == DT_F32 ||
-           no(s, arena_format(s->arena, "expected f32, got %s; to_f32 converts", STR(IN(i))));
-}
-
 /* The dims attribute as the shape of the result. */
 static bool given_dims(Shape *s)
 {
@@ -88,24 +36,24 @@ static bool given_dims(Shape *s)
 
 /* --- leaves and element-wise --- */
 
-SHAPE(given)
+static SHAPE(given)
 {
     return no(s, "a leaf's type is given, not inferred");
 }
 
-SHAPE(same)
+static SHAPE(same)
 {
     OUT = IN(0);
     return OUT.dtype != DT_BOOL || no(s, "a truth value is not a number");
 }
 
-SHAPE(real)
+static SHAPE(real)
 {
     OUT = IN(0);
     return is_real(s, 0);
 }
 
-SHAPE(site)
+static SHAPE(site)
 {
     OUT = IN(0);
     const char *name = s->attrs->name;
@@ -116,21 +64,21 @@ SHAPE(site)
     return true;
 }
 
-SHAPE(to_f32)
+static SHAPE(to_f32)
 {
     OUT = IN(0);
     OUT.dtype = DT_F32;
     return true;
 }
 
-SHAPE(to_i32)
+static SHAPE(to_i32)
 {
     OUT = IN(0);
     OUT.dtype = DT_I32;
     return is_real(s, 0);
 }
 
-SHAPE(broadcast)
+static SHAPE(broadcast)
 {
     if (!type_broadcast(IN(0), IN(1), &OUT))
         return do_not_broadcast(s, IN(0), IN(1));
@@ -140,7 +88,7 @@ SHAPE(broadcast)
     return true;
 }
 
-SHAPE(compare)
+static SHAPE(compare)
 {
     if (!shape_broadcast(s))
         return false;
@@ -148,7 +96,7 @@ SHAPE(compare)
     return true;
 }
 
-SHAPE(logic)
+static SHAPE(logic)
 {
     for (int i = 0; i < s->count; i++)
         if (IN(i).dtype != DT_BOOL)
@@ -159,7 +107,7 @@ SHAPE(logic)
            do_not_broadcast(s, IN(0), IN(1));
 }
 
-SHAPE(where)
+static SHAPE(where)
 {
     Type both;
     if (IN(0).dtype != DT_BOOL)
@@ -177,7 +125,7 @@ SHAPE(where)
 
 /* --- reductions --- */
 
-SHAPE(reduce)
+static SHAPE(reduce)
 {
     int axis;
     if (!axis_of(s, &axis) || !shape_same(s))
@@ -186,13 +134,13 @@ SHAPE(reduce)
     return true;
 }
 
-SHAPE(mean)
+static SHAPE(mean)
 {
     return is_real(s, 0) && shape_reduce(s);
 }
 
 /* broadcast and its inverse sum_to: the smaller shape broadcasts to exactly the larger one. */
-SHAPE(dims)
+static SHAPE(dims)
 {
     if (!given_dims(s))
         return false;
@@ -215,7 +163,7 @@ static int count_dim(Type type, int64_t dim)
     return count;
 }
 
-SHAPE(reshape)
+static SHAPE(reshape)
 {
     if (!given_dims(s))
         return false;
@@ -229,7 +177,7 @@ SHAPE(reshape)
         s, arena_format(s->arena, "%s has another number of elements than %s", text, STR(OUT)));
 }
 
-SHAPE(permute)
+static SHAPE(permute)
 {
     bool seen[MAX_RANK] = {false};
     if (s->attrs->dims.count != IN(0).rank)
@@ -245,7 +193,7 @@ SHAPE(permute)
     return true;
 }
 
-SHAPE(slice)
+static SHAPE(slice)
 {
     int axis;
     if (!axis_of(s, &axis))
@@ -261,7 +209,7 @@ SHAPE(slice)
 }
 
 /* The inverse of slice: `start` zeros, the input, zeros up to `stop` elements. */
-SHAPE(pad)
+static SHAPE(pad)
 {
     int axis;
     if (!axis_of(s, &axis))
@@ -276,7 +224,7 @@ SHAPE(pad)
     return true;
 }
 
-SHAPE(split_heads)
+static SHAPE(split_heads)
 {
     int64_t heads = s->attrs->heads;
     if (IN(0).rank != 2 || heads < 1 || !dim_is_fixed(IN(0).dim[1]) ||
@@ -287,7 +235,7 @@ SHAPE(split_heads)
     return true;
 }
 
-SHAPE(merge_heads)
+static SHAPE(merge_heads)
 {
     Type in = IN(0);
     if (in.rank != 3 || !dim_is_fixed(in.dim[0]) || !dim_is_fixed(in.dim[2]))
@@ -298,7 +246,7 @@ SHAPE(merge_heads)
     return true;
 }
 
-SHAPE(repeat_heads)
+static SHAPE(repeat_heads)
 {
     int64_t heads = s->attrs->heads;
     if (IN(0).rank != 3 || IN(0).dim[0] < 1 || heads < 1 || heads % IN(0).dim[0] != 0)
@@ -309,7 +257,7 @@ SHAPE(repeat_heads)
     return true;
 }
 
-SHAPE(result)
+static SHAPE(result)
 {
     const Node *tuple = s->in[0];
     if (!(op_info[tuple->op].traits & TRAIT_TUPLE) || !tuple->results || s->attrs->index < 0 ||
@@ -321,7 +269,7 @@ SHAPE(result)
 
 /* --- lookups and products --- */
 
-SHAPE(gather)
+static SHAPE(gather)
 {
     if (IN(0).rank < 1 || IN(0).rank > 2 || !is_index(IN(1))) {
         const char *text = STR(IN(0));
@@ -334,7 +282,7 @@ SHAPE(gather)
     return true;
 }
 
-SHAPE(scatter)
+static SHAPE(scatter)
 {
     if (!given_dims(s))
         return false;
@@ -348,7 +296,7 @@ SHAPE(scatter)
         s, arena_format(s->arena, "%s cannot be added at %s into %s", text, indices, STR(OUT)));
 }
 
-SHAPE(select_rows)
+static SHAPE(select_rows)
 {
     OUT = IN(0);
     if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
@@ -358,7 +306,7 @@ SHAPE(select_rows)
 }
 
 /* One row for the sequence. */
-SHAPE(token_row)
+static SHAPE(token_row)
 {
     OUT = IN(0);
     if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
@@ -367,7 +315,7 @@ SHAPE(token_row)
     return is_real(s, 0) && (s->attrs->index == 0 || s->attrs->index == -1 || no(s, "only token 0, the first, and -1, the last, can be taken"));
 }
 
-SHAPE(token_row_grad)
+static SHAPE(token_row_grad)
 {
     OUT = IN(0);
     if (OUT.rank < 1 || OUT.dim[0] != DIM_Q)
@@ -377,7 +325,7 @@ SHAPE(token_row_grad)
 }
 
 /* Row t becomes row t + index of its sequence; what comes from outside it is zero. */
-SHAPE(shift)
+static SHAPE(shift)
 {
     OUT = IN(0);
     if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
@@ -386,7 +334,7 @@ SHAPE(shift)
 }
 
 /* Columns start .. stop - 1 of each head's. */
-SHAPE(head_slice)
+static SHAPE(head_slice)
 {
     int64_t heads = s->attrs->heads, start = s->attrs->start, stop = s->attrs->stop;
     OUT = IN(0);
@@ -399,7 +347,7 @@ SHAPE(head_slice)
 }
 
 /* Its inverse: `start` zeros before each head's columns, zeros behind them up to `stop`. */
-SHAPE(head_pad)
+static SHAPE(head_pad)
 {
     int64_t heads = s->attrs->heads, start = s->attrs->start, stop = s->attrs->stop;
     OUT = IN(0);
@@ -412,7 +360,7 @@ SHAPE(head_pad)
 }
 
 /* x [..., T, U] at i [T, S], the same in all leading axes. */
-SHAPE(take)
+static SHAPE(take)
 {
     Type x = IN(0), i = IN(1);
     if (x.rank < 2 || i.rank != 2 || i.dtype != DT_I32 || !dim_is_fixed(x.dim[x.rank - 1]) ||
@@ -425,7 +373,7 @@ SHAPE(take)
     return is_real(s, 0);
 }
 
-SHAPE(matmul)
+static SHAPE(matmul)
 {
     if (IN(0).rank < 2 || IN(1).rank < 2) {
         const char *text = STR(IN(0));
@@ -449,152 +397,9 @@ SHAPE(matmul)
     return true;
 }
 
-/* --- fused --- */
+/* --- masked --- */
 
-SHAPE(rope)
-{
-    int64_t heads = s->attrs->heads, width = 0;
-    if (IN(0).rank == 3)
-        width = IN(0).dim[2];
-    else if (IN(0).rank == 2 && heads >= 1 && dim_is_fixed(IN(0).dim[1]) &&
-             IN(0).dim[1] % heads == 0)
-        width = IN(0).dim[1] / heads;
-    if (IN(2).rank != 1 || IN(2).dim[0] < 1 || width / 2 < IN(2).dim[0])
-        return no(s, arena_format(s->arena,
-                                  "heads of %lld elements cannot be rotated by %s frequencies",
-                                  (long long)width, STR(IN(2))));
-    if (!is_index(IN(1)) || !same_extent(IN(1).dim[0], IN(0).dim[IN(0).rank - 2]))
-        return no(
-            s, arena_format(s->arena, "expected a position for each row, got %s", STR(IN(1))));
-    OUT = IN(0);
-    return is_real(s, 0) && is_real(s, 2);
-}
-
-/* Operand i is a matrix of f32 with that many columns. */
-static bool is_matrix(Shape *s, int i, int64_t columns)
-{
-    return IN(i).dtype == DT_F32 && IN(i).rank == 2 && IN(i).dim[1] == columns;
-}
-
-/* q, k and v, whose heads are side by side in a row */
-static bool check_heads(Shape *s)
-{
-    enum { MAX_HEADS = 1 << 20, MAX_HEAD_DIM = 1 << 20 };
-    int64_t heads = s->attrs->heads, kv_heads = s->attrs->kv_heads, size = s->attrs->head_dim;
-    if (heads < 1 || kv_heads < 1 || heads > MAX_HEADS || heads % kv_heads != 0 || size < 1 ||
-        size > MAX_HEAD_DIM || s->attrs->window < 0)
-        return no(s, arena_format(s->arena,
-                                  "there is no attention of %lld heads of %lld over %lld",
-                                  (long long)heads, (long long)size, (long long)kv_heads));
-    for (int i = 0; i < 3; i++)
-        if (!is_matrix(s, i, (i ? kv_heads : heads) * size))
-            return no(s, arena_format(s->arena, "attention got %s for %lld heads of %lld",
-                                      STR(IN(i)), (long long)(i ? kv_heads : heads),
-                                      (long long)size));
-    return same_extent(IN(1).dim[0], IN(2).dim[0]) ||
-           differ(s, "numbers of keys and values", IN(1).dim[0], IN(2).dim[0]);
-}
-
-SHAPE(attention)
-{
-    if (!check_heads(s))
-        return false;
-    s->results[0] = IN(0);
-    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
-    s->result_count = 2;
-    return true;
-}
-
-SHAPE(attention_grad)
-{
-    if (!check_heads(s))
-        return false;
-    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) ||
-        !is_matrix(s, 4, s->attrs->heads))
-        return no(s, "o, lse and do are not those of this attention");
-    for (int i = 0; i < 3; i++)
-        s->results[i] = IN(i);
-    s->result_count = 3;
-    return true;
-}
-
-/* q, k, v, tables [buckets, heads * size] for queries and keys, and the bucket of each distance. */
-static bool check_relative(Shape *s)
-{
-    int64_t width = s->attrs->heads * s->attrs->head_dim;
-    if (!check_heads(s))
-        return false;
-    if (s->attrs->heads != s->attrs->kv_heads || !is_matrix(s, 3, width) || !is_matrix(s, 4, width) ||
-        IN(3).dim[0] != IN(4).dim[0] || !dim_is_fixed(IN(3).dim[0]) || IN(5).rank != 1 || IN(5).dim[0] % 2 != 1)
-        return no(s, "the tables of relative positions do not fit the heads");
-    return is_real(s, 5) && (s->attrs->index >= 1 && s->attrs->index <= 3 ? true : no(s, "there is no such relative term"));
-}
-
-SHAPE(relative_attention)
-{
-    if (!check_relative(s))
-        return false;
-    s->results[0] = IN(0);
-    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
-    s->result_count = 2;
-    return true;
-}
-
-SHAPE(relative_attention_grad)
-{
-    if (!check_relative(s))
-        return false;
-    if (!type_equal(IN(6), IN(0)) || !type_equal(IN(8), IN(0)) || !is_matrix(s, 7, s->attrs->heads))
-        return no(s, "o, lse and do are not those of this attention");
-    for (int i = 0; i < 5; i++)
-        s->results[i] = IN(i);
-    s->result_count = 5;
-    return true;
-}
-
-/* One target for each row of x. */
-static bool check_targets(Shape *s, Type x, Type targets)
-{
-    if (x.dtype == DT_F32 && x.rank == 2 && is_index(targets) &&
-        same_extent(x.dim[0], targets.dim[0]))
-        return true;
-    const char *text = STR(x);
-    return no(s, arena_format(s->arena, "expected f32[T, n] and targets i32[T], got %s and %s",
-                              text, STR(targets)));
-}
-
-SHAPE(linear_cross_entropy)
-{
-    if (!check_targets(s, IN(0), IN(2)) || !is_real(s, 1))
-        return false;
-    int64_t k = IN(1).dim[s->attrs->tb ? 1 : 0];
-    if (IN(1).rank != 2 || IN(0).dim[1] != k)
-        return differ(s, "inner dimensions", IN(0).dim[1], k);
-    s->results[0] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
-    s->results[1] = IN(0);
-    s->result_count = 2;
-    return true;
-}
-
-SHAPE(cross_entropy)
-{
-    if (!check_targets(s, IN(0), IN(1)))
-        return false;
-    OUT = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
-    return true;
-}
-
-SHAPE(cross_entropy_grad)
-{
-    if (!check_targets(s, IN(0), IN(1)))
-        return false;
-    OUT = IN(0);
-    return (is_matrix(s, 2, 1) && same_extent(IN(2).dim[0], OUT.dim[0])) ||
-           no(s, arena_format(s->arena, "expected the gradient of a loss f32[T, 1], got %s",
-                              STR(IN(2))));
-}
-
-SHAPE(softmax)
+static SHAPE(softmax)
 {
     Type all;
     OUT = IN(0);
@@ -615,7 +420,7 @@ static bool (*const rules[OP_COUNT])(Shape *) = {
 bool shape_infer(Arena *arena, Op op, const Attrs *attrs, int input_count, Node *const *inputs,
                  Type *type, Type **results, int *result_count, const char **reason)
 {
-    Type types[MAX_RESULTS];
+    Type types[OP_MAX_RESULTS];
     Attrs defaults = attrs_default();
     memset(types, 0, sizeof types);
     Shape s = {arena, op, attrs ? attrs : &defaults, input_count, inputs, types, 1, NULL};

@@ -15,7 +15,6 @@
 #include "ir/text_scan.h"
 #include "ir/verify.h"
 
-enum { MAX_OPERANDS = 8 };
 
 /* A name after "%" and its node; NULL when the line that makes it is wrong. */
 typedef struct Binding {
@@ -204,12 +203,12 @@ typedef struct Line {
     const char *op_at;
     Attrs attrs;
     Param param;
-    Node *inputs[MAX_OPERANDS];
+    Node *inputs[OP_MAX_INPUTS];
     int input_count;
     bool broken; /* an operand has no node */
     double *data;
     int data_count;
-    Type types[MAX_OPERANDS];
+    Type types[OP_MAX_RESULTS];
     int type_count;
     const char *type_at, *type_end;
     int layer;
@@ -236,8 +235,8 @@ static bool read_values(Reader *r, Line *line)
     if (r->scan.at == r->scan.end || *r->scan.at != '%')
         return true;
     do {
-        if (line->input_count == MAX_OPERANDS)
-            return SCAN_ERROR(&r->scan, r->scan.at, 1, "more than %d operands", MAX_OPERANDS);
+        if (line->input_count == OP_MAX_INPUTS)
+            return SCAN_ERROR(&r->scan, r->scan.at, 1, "more than %d operands", OP_MAX_INPUTS);
         if (!read_value(r, &line->inputs[line->input_count]))
             return false;
         line->broken = line->broken || !line->inputs[line->input_count];
@@ -253,8 +252,8 @@ static bool read_types(Reader *r, Line *line)
     line->type_at = (scan_space(&r->scan), r->scan.at);
     bool tuple = scan_accept(&r->scan, '(');
     do {
-        if (line->type_count == MAX_OPERANDS)
-            return SCAN_ERROR(&r->scan, r->scan.at, 1, "more than %d results", MAX_OPERANDS);
+        if (line->type_count == OP_MAX_RESULTS)
+            return SCAN_ERROR(&r->scan, r->scan.at, 1, "more than %d results", OP_MAX_RESULTS);
         if (!read_type(r, &line->types[line->type_count++]))
             return false;
     } while (tuple && scan_accept(&r->scan, ','));

@@ -104,7 +104,7 @@ static bool same_scale(double a, double b)
 }
 
 /* q k' and terms of relative positions, all scaled alike. */
-static bool match_scores(Graph *g, Node *scores, Match *m, Arena *scratch)
+static bool match_scores(Graph *g, Node *scores, Match *m)
 {
     Node *terms[TERMS_MAX], *product = NULL;
     double scales[TERMS_MAX];
@@ -119,13 +119,13 @@ static bool match_scores(Graph *g, Node *scores, Match *m, Arena *scratch)
     m->k = strip_scale(product->inputs[1], &m->scale);
     for (int i = 0; i < count; i++) {
         double scale = scales[i];
-        if (i != first && (!match_relative(g, terms[i], m->q, m->k, &m->relative, &scale, scratch) || !same_scale(scale, m->scale)))
+        if (i != first && (!match_relative(g, terms[i], m->q, m->k, &m->relative, &scale) || !same_scale(scale, m->scale)))
             return false;
     }
     return true;
 }
 
-static bool match_attention(Graph *g, Node *product, Match *m, Arena *scratch)
+static bool match_attention(Graph *g, Node *product, Match *m)
 {
     if (product->op != OP_MATMUL || product->attrs.ta || product->attrs.tb || product->type.rank != 3)
         return false;
@@ -134,7 +134,7 @@ static bool match_attention(Graph *g, Node *product, Match *m, Arena *scratch)
         return false;
     *m = (Match){.scale = 1, .heads = product->type.dim[0]};
     int64_t v_heads = m->kv_heads = m->heads;
-    if (!match_scores(g, softmax->inputs[0], m, scratch))
+    if (!match_scores(g, softmax->inputs[0], m))
         return false;
     m->k = strip_repeat(m->k, &m->kv_heads);
     m->v = strip_repeat(product->inputs[1], &v_heads);
@@ -209,7 +209,7 @@ bool pass_recognise(Graph *graph, PassContext *context)
     for (int i = 0; i < count; i++) {
         Node *node = graph->nodes[i];
         Match match;
-        if (match_attention(graph, node, &match, context->scratch))
+        if (match_attention(graph, node, &match))
             map[i] = build_attention(graph, node, &match);
         else if (node->op == OP_CROSS_ENTROPY && context->training)
             map[i] = build_loss(graph, node);

@@ -68,9 +68,8 @@ static Node *table_of(Node *product, const Node *x, double *scale)
     return left == x && right->type.rank == 3 && dim_is_fixed(right->type.dim[1]) ? right : NULL;
 }
 
-bool match_relative(Graph *graph, Node *term, const Node *q, const Node *k, Relative *r, double *scale, Arena *scratch)
+bool match_relative(Graph *graph, Node *term, const Node *q, const Node *k, Relative *r, double *scale)
 {
-    (void)scratch;
     Node *take = strip_scale(term, scale);
     bool of_keys = swaps(take);
     take = of_keys ? strip_scale(take->inputs[0], scale) : take;

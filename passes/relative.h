@@ -13,6 +13,6 @@ typedef struct Relative {
 
 /* Matches `term` as take(q @ Kr', c) or take(k @ Qr', c')'; *scale is multiplied by what it is scaled with.  c has to depend on row - col
   only, and as that grows by one, to stay or to grow by one. */
-bool match_relative(Graph *graph, Node *term, const Node *q, const Node *k, Relative *relative, double *scale, Arena *scratch);
+bool match_relative(Graph *graph, Node *term, const Node *q, const Node *k, Relative *relative, double *scale);
 /* x c, c x and x / c for a number c: strips it off and multiplies *scale. */
 Node *strip_scale(Node *node, double *scale);

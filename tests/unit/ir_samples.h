@@ -5,6 +5,8 @@
 #define X "  %0 = input {name=\"x\"} : f32[T, 4]\n"
 #define INDEX "  %1 = input {name=\"tokens\"} : i32[T]\n"
 #define HEADS "{heads=2, head_dim=2, causal=1}"
+#define RELATIVE "{index=3, heads=2, kv_heads=2, head_dim=2}"
+#define TABLES "  %5 = input {name=\"x\"} : f32[T, 4]\n"
 #define MAP1(op) {X "  %1 = " op " %0 : f32[T, 4]\n  output \"o\" %1\n"},
 #define MAP2(op) {X "  %1 = " op " %0, %0 : f32[T, 4]\n  output \"o\" %1\n"},
 #define COMPARE(op) {X "  %1 = " op " %0, %0 : bool[T, 4]\n  output \"o\" %1\n"},
@@ -15,7 +17,7 @@ static const struct {
 } samples[] = {
     MAP1("neg") MAP1("exp") MAP1("log") MAP1("sqrt") MAP1("rsqrt") MAP1("tanh") MAP1("erf") MAP1("sigmoid")
     MAP1("abs") MAP1("layernorm") MAP1("rmsnorm") MAP1("gelu") MAP1("gelu_tanh") MAP1("quick_gelu")
-    MAP1("silu") MAP1("relu") MAP1("stop_gradient")
+    MAP1("silu") MAP1("relu") MAP1("stop_gradient") MAP1("floor") MAP1("ceil")
     MAP2("add") MAP2("sub") MAP2("mul") MAP2("div") MAP2("maximum") MAP2("minimum")
     COMPARE("lt") COMPARE("eq")
     {MASK "  %3 = not %2 : bool[T, S]\n  %4 = and %2, %3 : bool[T, S]\n  %5 = or %4, %3 : bool[T, S]\n"
@@ -39,6 +41,10 @@ static const struct {
      "  %2 = gather %0, %1 : f32[T, 4]\n  %3 = scatter %2, %1 {dims=[8, 4]} : f32[8, 4]\n  output \"o\" %3\n"},
     {X "  %1 = select_rows %0 : f32[R, 4]\n  output \"o\" %1\n"},
     {X "  %1 = token_row %0 {index=-1} : f32[Q, 4]\n  %2 = token_row_grad %1 {index=-1} : f32[T, 4]\n  output \"o\" %2\n"},
+    {X "  %1 = shift %0 {index=-1} : f32[T, 4]\n  %2 = head_slice %1 {start=1, stop=2, heads=2} : f32[T, 2]\n"
+       "  %3 = head_pad %2 {start=1, stop=2, heads=2} : f32[T, 4]\n  output \"o\" %3\n"},
+    {MASK "  %3 = to_f32 %2 : f32[T, S]\n  %4 = to_i32 %3 : i32[T, S]\n" TABLES
+          "  %6 = take %5, %4 : f32[T, S]\n  output \"o\" %6\n"},
     {X "  %1 = param \"w\" : f32[8, 4]\n  %2 = matmul %0, %1 {tb=1} : f32[T, 8]\n"
        "  %3 = matmul %2, %0 {ta=1} : f32[8, 4]\n  output \"o\" %3\n"},
     {X "  %1 = positions : i32[T]\n  %2 = table {name=\"f\"} (0.5) : f32[1]\n"
@@ -49,6 +55,13 @@ static const struct {
        "  %3 = result %2 : f32[T, 4]\n  %4 = result %2 {index=1} : f32[T, 2]\n"
        "  %5 = attention_grad %0, %1, %1, %3, %4, %0 " HEADS " : (f32[T, 4], f32[T, 2], f32[T, 2])\n"
        "  %6 = result %5 {index=2} : f32[T, 2]\n  output \"o\" %6\n"},
+    {X "  %1 = param \"kr\" : f32[3, 4]\n  %2 = param \"qr\" : f32[3, 4]\n"
+       "  %3 = table {name=\"distance\"} (0, 1, 2) : f32[3]\n"
+       "  %4 = relative_attention %0, %0, %0, %1, %2, %3 " RELATIVE " : (f32[T, 4], f32[T, 2])\n"
+       "  %5 = result %4 : f32[T, 4]\n  %6 = result %4 {index=1} : f32[T, 2]\n"
+       "  %7 = relative_attention_grad %0, %0, %0, %1, %2, %3, %5, %6, %0 " RELATIVE
+       " : (f32[T, 4], f32[T, 4], f32[T, 4], f32[3, 4], f32[3, 4])\n"
+       "  %8 = result %7 {index=4} : f32[3, 4]\n  output \"o\" %8\n"},
     {X INDEX "  %2 = param \"w\" : f32[8, 4]\n"
              "  %3 = linear_cross_entropy %0, %2, %1 {tb=1} : (f32[T, 1], f32[T, 4])\n"
              "  %4 = result %3 : f32[T, 1]\n  output \"o\" %4\n"},
@@ -61,6 +74,8 @@ enum { SAMPLE_COUNT = sizeof samples / sizeof *samples };
 #undef X
 #undef INDEX
 #undef HEADS
+#undef RELATIVE
+#undef TABLES
 #undef MAP1
 #undef MAP2
 #undef COMPARE

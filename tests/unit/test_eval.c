@@ -123,6 +123,9 @@ START_TEST(element_wise_ops_mean_what_they_say)
                  {"sub", 2, 3, -1},
                  {"mul", 2, 3, 6},
                  {"div", 3, 2, 1.5},
+                 {"floor", -1.5, 0, -2},
+                 {"ceil", -1.5, 0, -1},
+                 {"to_f32", 1, 0, 1},
                  {"maximum", 2, 3, 3},
                  {"minimum", 2, 3, 2},
                  {"lt", 2, 3, 1},
@@ -159,6 +162,13 @@ START_TEST(activations_match_published_numbers)
            -1.5 / sqrt(2), -0.5 / sqrt(2), 0.5 / sqrt(2), 1.5 / sqrt(2));
     EXPECT(eval_body(X "%y = rmsnorm %x {eps=2.5} : f32[T, 4]\noutput \"y\" %y\n", 1, given),
            -0.5, 0, 0.5, 1);
+}
+END_TEST
+
+START_TEST(integers_are_cut_numbers)
+{
+    const Given given[] = {{"x", (double[]){1.9, -1.9, 0.5, 3}}, {NULL, NULL}};
+    EXPECT(eval_body(X "%y = to_i32 %x : i32[T, 4]\noutput \"y\" %y\n", 1, given), 1, -1, 0, 3);
 }
 END_TEST
 
@@ -209,6 +219,27 @@ START_TEST(views_move_elements)
                        "T, 2]\noutput \"y\" %y\n",
                      2, given),
            10, 10, 26, 26, 10, 10, 26, 26);
+}
+END_TEST
+
+START_TEST(shifts_and_parts_of_heads)
+{
+    const Given given[] = {{"x", (double[]){1, 2, 3, 4, 5, 6, 7, 8}}, {NULL, NULL}};
+    EXPECT(eval_body(X "%y = shift %x {index=1} : f32[T, 4]\noutput \"y\" %y\n", 2, given), 0, 0, 0, 0, 1, 2, 3, 4);
+    EXPECT(eval_body(X "%y = shift %x {index=-1} : f32[T, 4]\noutput \"y\" %y\n", 2, given), 5, 6, 7, 8, 0, 0, 0, 0);
+    EXPECT(eval_body(X "%y = head_slice %x {start=1, stop=2, heads=2} : f32[T, 2]\noutput \"y\" %y\n", 2, given), 2, 4, 6, 8);
+    EXPECT(eval_body(X "%y = head_pad %x {start=1, stop=3, heads=4} : f32[T, 12]\noutput \"y\" %y\n", 1, given), 0, 1, 0, 0, 2, 0,
+           0, 3, 0, 0, 4, 0);
+}
+END_TEST
+
+START_TEST(elements_are_taken_by_row_and_column)
+{
+    const Given given[] = {{"x", (double[]){1, 2, 3, 4, 5, 6, 7, 8}}, {NULL, NULL}};
+    EXPECT(eval_body(X "%r = row : i32[T, 1]\n%c = col : i32[S]\n%i = add %r, %c : i32[T, S]\n"
+                       "%y = take %x, %i : f32[T, S]\noutput \"y\" %y\n",
+                     2, given),
+           1, 2, 6, 7);
 }
 END_TEST
 
@@ -344,6 +375,33 @@ START_TEST(attention_is_softmax_of_products)
                     "%o = matmul %p, %vr : f32[4, T, 3]\n%y = merge_heads %o : f32[T, "
                     "12]\noutput \"y\" %y\n",
                 inputs[_i], NULL);
+}
+END_TEST
+
+/* s[h, i, j] = q[i] k[j] + q[i] Kr[c(i - j)] + k[j] Qr[c(i - j)] for c(d) = min(max(d + 2, 0), 3); tables [4, heads * size]. */
+START_TEST(relative_attention_is_softmax_of_three_terms)
+{
+#define THREE                                                                                                                     \
+    "%q = input {name=\"q\"} : f32[T, 6]\n%k = input {name=\"k\"} : f32[S, 6]\n%v = input {name=\"v\"} : f32[S, 6]\n"               \
+    "%kr = param \"kr\" : f32[4, 6]\n%qr = param \"qr\" : f32[4, 6]\n"
+    expect_same(THREE "%b = table {name=\"b\"} (0, 0, 1, 2, 3, 3, 3) : f32[7]\n"
+                      "%a = relative_attention %q, %k, %v, %kr, %qr, %b {index=3, heads=2, kv_heads=2, head_dim=3, scale=0.5} : "
+                      "(f32[T, 6], f32[T, 2])\n%y = result %a : f32[T, 6]\noutput \"y\" %y\n",
+                THREE "%qh = split_heads %q {heads=2} : f32[2, T, 3]\n%kh = split_heads %k {heads=2} : f32[2, S, 3]\n"
+                      "%vh = split_heads %v {heads=2} : f32[2, S, 3]\n%krt = permute %kr {dims=[1, 0]} : f32[6, 4]\n"
+                      "%qrt = permute %qr {dims=[1, 0]} : f32[6, 4]\n%krh = reshape %krt {dims=[2, 3, 4]} : f32[2, 3, 4]\n"
+                      "%qrh = reshape %qrt {dims=[2, 3, 4]} : f32[2, 3, 4]\n%s0 = matmul %qh, %kh {tb=1} : f32[2, T, S]\n"
+                      "%r = row : i32[T, 1]\n%col = col : i32[S]\n%d = sub %r, %col : i32[T, S]\n%two = const {value=2} : i32\n"
+                      "%zero = const {value=0} : i32\n%three = const {value=3} : i32\n%d2 = add %d, %two : i32[T, S]\n"
+                      "%lo = maximum %d2, %zero : i32[T, S]\n%c = minimum %lo, %three : i32[T, S]\n"
+                      "%ct = permute %c {dims=[1, 0]} : i32[S, T]\n%p1 = matmul %qh, %krh : f32[2, T, 4]\n"
+                      "%s1 = take %p1, %c : f32[2, T, S]\n%p2 = matmul %kh, %qrh : f32[2, S, 4]\n"
+                      "%s2t = take %p2, %ct : f32[2, S, T]\n%s2 = permute %s2t {dims=[0, 2, 1]} : f32[2, T, S]\n"
+                      "%s01 = add %s0, %s1 : f32[2, T, S]\n%s012 = add %s01, %s2 : f32[2, T, S]\n%half = const {value=0.5} : f32\n"
+                      "%s = mul %s012, %half : f32[2, T, S]\n%m = le %zero, %r : bool[T, 1]\n%p = softmax %s, %m : f32[2, T, S]\n"
+                      "%o = matmul %p, %vh : f32[2, T, 3]\n%y = merge_heads %o : f32[T, 6]\noutput \"y\" %y\n",
+                (EvalInput){.tokens = 5}, NULL);
+#undef THREE
 }
 END_TEST
 
@@ -547,8 +605,11 @@ int main(void)
     tcase_add_loop_test(tc, every_sample_evaluates, 0, SAMPLE_COUNT);
     tcase_add_test(tc, element_wise_ops_mean_what_they_say);
     tcase_add_test(tc, activations_match_published_numbers);
+    tcase_add_test(tc, integers_are_cut_numbers);
     tcase_add_test(tc, integer_division_cuts);
     tcase_add_test(tc, views_move_elements);
+    tcase_add_test(tc, shifts_and_parts_of_heads);
+    tcase_add_test(tc, elements_are_taken_by_row_and_column);
     tcase_add_test(tc, lookups_and_their_adjoint);
     tcase_add_test(tc, products_in_all_four_forms);
     tcase_add_test(tc, index_values_follow_the_first_position);
@@ -556,6 +617,7 @@ int main(void)
     tcase_add_test(tc, rotation_turns_pairs_and_leaves_the_rest);
     tcase_add_test(tc, rotation_by_heads_and_back);
     tcase_add_loop_test(tc, attention_is_softmax_of_products, 0, 2);
+    tcase_add_test(tc, relative_attention_is_softmax_of_three_terms);
     tcase_add_test(tc, a_row_that_sees_nothing_is_zero);
     tcase_add_loop_test(tc, attention_has_the_right_gradient, 0, 3);
     tcase_add_test(tc, cross_entropy_has_the_right_gradient);

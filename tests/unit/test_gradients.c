@@ -58,6 +58,12 @@ static Graph *read_body(const char *body)
                         "%o = attention %q, %ks, %vs {heads=" heads ", head_dim=3, " fields    \
                         "} : (f32[T, " width "], f32[T, " heads "])\n"                         \
                         "%y = result %o : f32[T, " width "]\n"},
+/* The same with terms of relative positions: buckets for the distances -2 .. 2, farther ones have those of the ends. */
+#define RELATIVE(terms, tables, pair)                                                                                      \
+    {OP_RELATIVE_ATTENTION,                                                                                                \
+     ROWS("q", "q") ROWS("k", "k") ROWS("v", "v") tables                                                                    \
+     "%b = table {name=\"b\"} (0, 1, 1, 2, 3) : f32[5]\n%o = relative_attention %q, %k, %v, " pair ", %b {index=" terms \
+     ", heads=2, kv_heads=2, head_dim=3, scale=0.5} : (f32[T, 6], f32[T, 2])\n%y = result %o : f32[T, 6]\n"},
 
 /* Each defines %y from what is trained. */
 static const struct {
@@ -99,6 +105,9 @@ static const struct {
     {OP_SITE, X "%y = at %x {name=\"block_in\"} : f32[T, 6]\n"},
     {OP_TOKEN_ROW, X "%y = token_row %x : f32[Q, 6]\n"},
     {OP_TOKEN_ROW, X "%y = token_row %x {index=-1} : f32[Q, 6]\n"},
+    {OP_SHIFT, X "%y = shift %x {index=2} : f32[T, 6]\n"},
+    {OP_SHIFT, X "%y = shift %x {index=-1} : f32[T, 6]\n"},
+    {OP_HEAD_SLICE, X "%y = head_slice %x {start=1, stop=3, heads=2} : f32[T, 4]\n"},
     {OP_STOP_GRADIENT, X "%s = stop_gradient %x : f32[T, 6]\n%d = sub %s, %s : f32[T, 6]\n"
                        "%y = add %x, %d : f32[T, 6]\n"},
     {OP_GATHER, WEIGHT("w", "[3, 5]") "%i = input {name=\"twice\"} : i32[T]\n"
@@ -131,6 +140,8 @@ static const struct {
     ATTENTION("3", "9", "3", "kv_heads=1, scale=0.8, causal=1, window=2")
     ATTENTION("4", "12", "6", "kv_heads=2, scale=0.8, window=3")
     ATTENTION("4", "12", "6", "kv_heads=2, causal=1")
+    RELATIVE("1", WEIGHT("kr", "[4, 6]"), "%kr, %kr") RELATIVE("2", WEIGHT("qr", "[4, 6]"), "%qr, %qr")
+    RELATIVE("3", WEIGHT("kr", "[4, 6]") WEIGHT("qr", "[4, 6]"), "%kr, %qr")
     {OP_RESULT, HEAD("[6, 7]", "")},
     {OP_LINEAR_CROSS_ENTROPY, HEAD("[6, 7]", "")},
     {OP_LINEAR_CROSS_ENTROPY, HEAD("[7, 6]", " {tb=1}")},

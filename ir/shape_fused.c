@@ -1,0 +1,145 @@
+/* shape_fused.c - the shapes of rotation, attention and losses, whose operands have to fit together. */
+#include "ir/shape_rules.h"
+
+SHAPE(rope)
+{
+    int64_t heads = s->attrs->heads, width = 0;
+    if (IN(0).rank == 3)
+        width = IN(0).dim[2];
+    else if (IN(0).rank == 2 && heads >= 1 && dim_is_fixed(IN(0).dim[1]) &&
+             IN(0).dim[1] % heads == 0)
+        width = IN(0).dim[1] / heads;
+    if (IN(2).rank != 1 || IN(2).dim[0] < 1 || width / 2 < IN(2).dim[0])
+        return no(s, arena_format(s->arena,
+                                  "heads of %lld elements cannot be rotated by %s frequencies",
+                                  (long long)width, STR(IN(2))));
+    if (!is_index(IN(1)) || !same_extent(IN(1).dim[0], IN(0).dim[IN(0).rank - 2]))
+        return no(
+            s, arena_format(s->arena, "expected a position for each row, got %s", STR(IN(1))));
+    OUT = IN(0);
+    return is_real(s, 0) && is_real(s, 2);
+}
+
+/* Operand i is a matrix of f32 with that many columns. */
+static bool is_matrix(Shape *s, int i, int64_t columns)
+{
+    return IN(i).dtype == DT_F32 && IN(i).rank == 2 && IN(i).dim[1] == columns;
+}
+
+/* q, k and v, whose heads are side by side in a row */
+static bool check_heads(Shape *s)
+{
+    enum { MAX_HEADS = 1 << 20, MAX_HEAD_DIM = 1 << 20 };
+    int64_t heads = s->attrs->heads, kv_heads = s->attrs->kv_heads, size = s->attrs->head_dim;
+    if (heads < 1 || kv_heads < 1 || heads > MAX_HEADS || heads % kv_heads != 0 || size < 1 ||
+        size > MAX_HEAD_DIM || s->attrs->window < 0)
+        return no(s, arena_format(s->arena,
+                                  "there is no attention of %lld heads of %lld over %lld",
+                                  (long long)heads, (long long)size, (long long)kv_heads));
+    for (int i = 0; i < 3; i++)
+        if (!is_matrix(s, i, (i ? kv_heads : heads) * size))
+            return no(s, arena_format(s->arena, "attention got %s for %lld heads of %lld",
+                                      STR(IN(i)), (long long)(i ? kv_heads : heads),
+                                      (long long)size));
+    return same_extent(IN(1).dim[0], IN(2).dim[0]) ||
+           differ(s, "numbers of keys and values", IN(1).dim[0], IN(2).dim[0]);
+}
+
+SHAPE(attention)
+{
+    if (!check_heads(s))
+        return false;
+    s->results[0] = IN(0);
+    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(attention_grad)
+{
+    if (!check_heads(s))
+        return false;
+    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) ||
+        !is_matrix(s, 4, s->attrs->heads))
+        return no(s, "o, lse and do are not those of this attention");
+    for (int i = 0; i < 3; i++)
+        s->results[i] = IN(i);
+    s->result_count = 3;
+    return true;
+}
+
+/* q, k, v, tables [buckets, heads * size] for queries and keys, and the bucket of each distance. */
+static bool check_relative(Shape *s)
+{
+    int64_t width = s->attrs->heads * s->attrs->head_dim;
+    if (!check_heads(s))
+        return false;
+    if (s->attrs->heads != s->attrs->kv_heads || !is_matrix(s, 3, width) || !is_matrix(s, 4, width) ||
+        IN(3).dim[0] != IN(4).dim[0] || !dim_is_fixed(IN(3).dim[0]) || IN(5).rank != 1 || IN(5).dim[0] % 2 != 1)
+        return no(s, "the tables of relative positions do not fit the heads");
+    return is_real(s, 5) && (s->attrs->index >= 1 && s->attrs->index <= 3 ? true : no(s, "there is no such relative term"));
+}
+
+SHAPE(relative_attention)
+{
+    if (!check_relative(s))
+        return false;
+    s->results[0] = IN(0);
+    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(relative_attention_grad)
+{
+    if (!check_relative(s))
+        return false;
+    if (!type_equal(IN(6), IN(0)) || !type_equal(IN(8), IN(0)) || !is_matrix(s, 7, s->attrs->heads))
+        return no(s, "o, lse and do are not those of this attention");
+    for (int i = 0; i < 5; i++)
+        s->results[i] = IN(i);
+    s->result_count = 5;
+    return true;
+}
+
+/* One target for each row of x. */
+static bool check_targets(Shape *s, Type x, Type targets)
+{
+    if (x.dtype == DT_F32 && x.rank == 2 && is_index(targets) &&
+        same_extent(x.dim[0], targets.dim[0]))
+        return true;
+    const char *text = STR(x);
+    return no(s, arena_format(s->arena, "expected f32[T, n] and targets i32[T], got %s and %s",
+                              text, STR(targets)));
+}
+
+SHAPE(linear_cross_entropy)
+{
+    if (!check_targets(s, IN(0), IN(2)) || !is_real(s, 1))
+        return false;
+    int64_t k = IN(1).dim[s->attrs->tb ? 1 : 0];
+    if (IN(1).rank != 2 || IN(0).dim[1] != k)
+        return differ(s, "inner dimensions", IN(0).dim[1], k);
+    s->results[0] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
+    s->results[1] = IN(0);
+    s->result_count = 2;
+    return true;
+}
+
+SHAPE(cross_entropy)
+{
+    if (!check_targets(s, IN(0), IN(1)))
+        return false;
+    OUT = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
+    return true;
+}
+
+SHAPE(cross_entropy_grad)
+{
+    if (!check_targets(s, IN(0), IN(1)))
+        return false;
+    OUT = IN(0);
+    return (is_matrix(s, 2, 1) && same_extent(IN(2).dim[0], OUT.dim[0])) ||
+           no(s, arena_format(s->arena, "expected the gradient of a loss f32[T, 1], got %s",
+                              STR(IN(2))));
+}
