@@ -181,7 +181,7 @@ static Val chunk_panels(Loss *l, Val panel, Val count)
     Val w = operand_pointer(e, l->spec->w);
     if (l->spec->store == LRT_STORE_F32)
         return ll_at(e, w, ll_mul(e, panel, ll_i64(e, l->spec->k * LANES * 4)));
-    PanelSource source = {l->spec->store, false, l->spec->k, l->spec->vocabulary};
+    PanelSource source = {l->spec->store, false, l->spec->k, l->spec->vocabulary, 0};
     EmitState state = emit_save(e);
     Val function = emit_panel(e, &source);
     emit_restore(e, state);

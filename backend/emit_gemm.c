@@ -34,12 +34,12 @@ static int64_t count_panels(const GemmSpec *spec)
 
 static PanelSource source_of_w(const GemmSpec *spec)
 {
-    return (PanelSource){spec->store, spec->transposed, spec->k, spec->n};
+    return (PanelSource){spec->store, spec->transposed, spec->k, spec->n, 0};
 }
 
 static PanelSource source_of_l(const GemmSpec *spec)
 {
-    return (PanelSource){LRT_STORE_F32, spec->l_transposed, spec->rank, spec->n};
+    return (PanelSource){LRT_STORE_F32, spec->l_transposed, spec->rank, spec->n, 0};
 }
 
 static bool is_produced(const GemmSpec *spec)

@@ -129,6 +129,11 @@ void emit_transpose(Emit *e, Val rows[LANES])
 
 /* --- producers ---------------------------------------------------------------------------- */
 
+static int64_t pitch_of(const PanelSource *source)
+{
+    return source->pitch ? source->pitch : PANEL_ROW;
+}
+
 /* Rows of the stored panels become columns: 16 stored rows are one panel, `valid` of them
  * exist. */
 static void emit_transposed_panel(Emit *e, const PanelSource *source, Val stored, Val first_row,
@@ -161,9 +166,10 @@ static void emit_transposed_panel(Emit *e, const PanelSource *source, Val stored
                 i < valid ? panel_row(e, source->store, row_block, scale, row) : ll_vec(e, 0);
         }
         emit_transpose(e, rows);
-        Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, LANES * PANEL_ROW)));
+        int64_t pitch = pitch_of(source);
+        Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, LANES * pitch)));
         for (int i = 0; i < count; i++)
-            ll_store(e, rows[i], ll_at_const(e, out, i * PANEL_ROW), 64);
+            ll_store(e, rows[i], ll_at_const(e, out, i * pitch), 64);
         loop_end(e, &loop, NULL, NULL);
     }
 }
@@ -190,7 +196,7 @@ static void emit_unpacked_rows(Emit *e, const PanelSource *source, Val at, Val s
 {
     for (int64_t row = 0; row < rows; row++)
         ll_store(e, panel_row(e, source->store, at, scale, row),
-                 ll_at_const(e, out, row * PANEL_ROW), 64);
+                 ll_at_const(e, out, row * pitch_of(source)), 64);
 }
 
 /* Widens or dequantises, block by block. */
@@ -203,13 +209,13 @@ static void emit_unpacked(Emit *e, const PanelSource *source, Val stored, Val pa
         ll_at(e, stored, ll_mul(e, panel, ll_i64(e, panel_bytes(source->store, source->k))));
     Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, blocks), ll_i64(e, 1), NULL, 0, false);
     Val at = ll_at(e, from, ll_mul(e, loop.index, ll_i64(e, block_bytes)));
-    Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, block_rows * PANEL_ROW)));
+    Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, block_rows * pitch_of(source))));
     emit_unpacked_rows(e, source, at, panel_scale(e, source->store, at), out, block_rows);
     loop_end(e, &loop, NULL, NULL);
     if (source->k % block_rows == 0)
         return;
     at = ll_at_const(e, from, blocks * block_bytes);
-    out = ll_at_const(e, to, blocks * block_rows * PANEL_ROW);
+    out = ll_at_const(e, to, blocks * block_rows * pitch_of(source));
     emit_unpacked_rows(e, source, at, panel_scale(e, source->store, at), out,
                        source->k % block_rows);
 }
@@ -219,6 +225,8 @@ Val emit_panel(Emit *e, const PanelSource *source)
     const char *name =
         arena_format(e->arena, "panel%d.%lld.%lld%s", source->store, (long long)source->k,
                      (long long)source->n, source->transposed ? ".transposed" : "");
+    if (source->pitch)
+        name = arena_format(e->arena, "%s.%lld", name, (long long)source->pitch);
     Val function = emit_find(e, name);
     if (function)
         return function;

@@ -17,6 +17,7 @@ typedef struct PanelSource {
     int store;       /* enum LrtStore */
     bool transposed; /* stored is the transpose: [n, k] in panels of 16 of its k columns */
     int64_t k, n;    /* of the product's right operand */
+    int64_t pitch;   /* bytes from row to row of what is written; 0: a panel's, without gaps */
 } PanelSource;
 
 /* Whether products read the stored panels themselves. */
@@ -37,7 +38,7 @@ Val panel_row(Emit *e, int store, Val block, Val scale, int64_t row);
 Val panel_column(Emit *e, int store, int64_t rows, Val panel, Val lane, Val first);
 
 /* void (stored, panel, to): writes panel number `panel` of the right operand to `to`, f32
- * [k][16].  Columns past n are zero. */
+ * [k][16] with the source's pitch.  Columns past n are zero. */
 Val emit_panel(Emit *e, const PanelSource *source);
 void emit_panel_call(Emit *e, Val function, Val stored, Val panel, Val to);
 
