@@ -15,6 +15,7 @@ typedef struct BackendOptions {
     int task;                /* enum LrtTask */
     int64_t prefix, infix;   /* learned tokens of a sequence */
     bool virtual_logits, predict_first;
+    bool openblas;           /* products call OpenBLAS instead of our kernels; such a program is linked with it */
 } BackendOptions;
 
 /* Bytes of working memory of an attention's backward kernel (AttentionWork of schedule.h). */

@@ -9,12 +9,13 @@
 #include "ir/diag.h"
 #include "ir/dropout.h"
 
-Binding *binding_new(Arena *arena, const Schedule *schedule)
+Binding *binding_new(Arena *arena, const Schedule *schedule, bool openblas)
 {
     Binding *b = ARENA_NEW(arena, Binding);
     int nodes = schedule->graph->node_count;
     b->arena = arena;
     b->schedule = schedule;
+    b->openblas = openblas;
     b->mark = ARENA_ARRAY(arena, int, nodes);
     b->number = ARENA_ARRAY(arena, int, nodes);
     b->operand = ARENA_ARRAY(arena, Operand, nodes);

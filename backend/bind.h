@@ -11,6 +11,7 @@ enum { RECORD_MAX = 120 };
 typedef struct Binding {
     Arena *arena;
     const Schedule *schedule;
+    bool openblas;             /* of the whole program: products call OpenBLAS */
     Text signature;
     uint64_t record[RECORD_MAX];
     int base[RECORD_MAX];
@@ -33,7 +34,7 @@ typedef struct Binding {
     int64_t const_count, const_capacity;
 } Binding;
 
-Binding *binding_new(Arena *arena, const Schedule *schedule);
+Binding *binding_new(Arena *arena, const Schedule *schedule, bool openblas);
 /* Starts a kernel: clears record and signature. */
 void bind_begin(Binding *b, const Kernel *kernel);
 /* Adds an operand, or finds the one of the same base and offset. */

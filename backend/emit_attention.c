@@ -183,7 +183,8 @@ static void key_block(Forward *f, Val key)
     emit_block_load(e, k, spec->k.pitch, count, ATTENTION_BLOCK, spec->head_dim, scratch_at(e, f->p.k), f->row, 1);
     emit_block_transpose(e, scratch_at(e, f->p.k), f->row, ATTENTION_BLOCK, vectors, scratch_at(e, f->p.kt),
                          ATTENTION_PITCH);
-    Block scores = {f->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false};
+    Block scores = {f->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false,
+                    spec->openblas};
     emit_block(e, &scores, scratch_at(e, f->p.q), scratch_at(e, f->p.kt), scratch_at(e, f->p.s), f->count,
                ll_i64(e, spec->head_dim), NULL);
     if (spec->relative) {
@@ -201,7 +202,7 @@ static void key_block(Forward *f, Val key)
         v = scratch_at(e, f->p.k);
         v_pitch = f->row;
     }
-    Block values = {ATTENTION_PITCH, v_pitch, LANES * 4, f->row, vectors, false, true};
+    Block values = {ATTENTION_PITCH, v_pitch, LANES * 4, f->row, vectors, false, true, spec->openblas};
     emit_block(e, &values, scratch_at(e, f->p.s), v, scratch_at(e, f->p.o), f->count, count, NULL);
 }
 

@@ -25,6 +25,7 @@ typedef struct AttentionSpec {
     Operand kr, qr;        /* rows [heads * head_dim], one for each bucket */
     Operand table;         /* f32 [2 reach + 1], not falling */
     Operand d_kr, d_qr;    /* backward only; overwritten */
+    bool openblas;
 } AttentionSpec;
 
 Val emit_attention(Emit *e, const AttentionSpec *spec);
@@ -50,6 +51,7 @@ typedef struct CrossEntropySpec {
     Operand w;             /* panels of [k, vocabulary] */
     Operand loss;          /* f32 [rows], pitch 4 */
     Operand dx;            /* rows [k] */
+    bool openblas;
 } CrossEntropySpec;
 Val emit_cross_entropy(Emit *e, const CrossEntropySpec *spec);
 Val emit_cross_entropy_tasks(Emit *e, const CrossEntropySpec *spec, Val context);

@@ -140,11 +140,12 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
 {
     Emit *e = b->e;
     int vectors = (int)(b->row / (LANES * 4));
+    bool openblas = b->spec->openblas;
     Val size = ll_i64(e, b->spec->head_dim);
     Val count = ll_min(e, ll_sub(e, b->t.length, query), ll_i64(e, ATTENTION_BLOCK));
     load_rows(b, b->spec->q, query, count, b->t.head, b->p.q);
     load_rows(b, b->spec->d_o, query, count, b->t.head, b->p.d_o);
-    Block scores = {b->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false};
+    Block scores = {b->row, ATTENTION_PITCH, LANES * 4, ATTENTION_PITCH, ATTENTION_BLOCK / LANES, false, false, openblas};
     emit_block(e, &scores, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), scratch_at(b, b->p.s), count, size, NULL);
     emit_block(e, &scores, scratch_at(b, b->p.d_o), scratch_at(b, b->p.vt), scratch_at(b, b->p.d_p), count, size, NULL);
     if (b->spec->relative) {
@@ -154,12 +155,12 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
     Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
     softmax_grad_row(b, query, rows.index, key);
     loop_end(e, &rows, NULL, NULL);
-    Block over_queries = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, true, true};
+    Block over_queries = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, true, true, openblas};
     emit_block(e, &over_queries, scratch_at(b, b->p.s), scratch_at(b, b->p.d_o), scratch_at(b, b->p.d_v), key_count, count,
                NULL);
     emit_block(e, &over_queries, scratch_at(b, b->p.d_p), scratch_at(b, b->p.q), scratch_at(b, b->p.d_k), key_count, count,
                NULL);
-    Block over_keys = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, false, true};
+    Block over_keys = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, false, true, openblas};
     Val d_q = ll_at(e, scratch_at(b, b->p.d_q), ll_mul(e, query, ll_i64(e, b->row)));
     emit_block(e, &over_keys, scratch_at(b, b->p.d_p), scratch_at(b, b->p.k), d_q, count, key_count, NULL);
     if (b->spec->relative)

@@ -1,8 +1,10 @@
 /* emit_block.c - see emit_block.h. */
 #include "backend/emit_block.h"
 
+#include <assert.h>
 #include <stdio.h>
 
+#include "backend/emit_blas.h"
 #include "backend/emit_panel.h"
 
 enum { ROWS_MAX = 8, VECTORS_MAX = 4 };
@@ -76,11 +78,34 @@ static void call_tile(Emit *e, Val function, Val a, Val b, Val c, Val k, Val b_p
     LLVMBuildCall2(e->builder, type, function, (Val[]){a, b, c, k, b_pitch}, 5, "");
 }
 
+static void call_openblas(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val k, Val b_pitch)
+{
+    assert(block->b_vector == LANES * 4);
+    Sgemm product = {
+        .m = rows,
+        .n = ll_i64(e, block->vectors * LANES),
+        .k = k,
+        .a = a,
+        .a_pitch = ll_i64(e, block->a_pitch),
+        .a_transposed = block->transposed,
+        .b = b,
+        .b_pitch = b_pitch,
+        .c = c,
+        .c_pitch = ll_i64(e, block->c_pitch),
+        .accumulate = block->accumulate,
+    };
+    blas_sgemm(e, &product);
+}
+
 void emit_block(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val k, Val b_pitch)
 {
     int vectors = tile_vectors(e, block), most = tile_rows(e, vectors);
     if (!b_pitch)
         b_pitch = ll_i64(e, block->b_pitch);
+    if (block->openblas) {
+        call_openblas(e, block, a, b, c, rows, k, b_pitch);
+        return;
+    }
     Val done = ll_i64(e, 0);
     for (int step = most; step; step = step > 1 ? 1 : 0) {
         Val function = emit_tile_function(e, block, step, vectors);

@@ -14,6 +14,7 @@ typedef struct Block {
     int vectors;        /* width of C in vectors of 16 */
     bool transposed;    /* A holds [k, m] */
     bool accumulate;
+    bool openblas;      /* needs b_vector to be 16 floats: then B's rows are dense */
 } Block;
 
 /* Emits C (+)= A B for `rows` rows and `k` steps (run-time numbers, k may be 0).  `b_pitch` as in the block when NULL. */

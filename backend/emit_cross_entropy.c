@@ -5,6 +5,7 @@
  * This is attention with the vocabulary as keys and values: chunks of 128 columns of W outside, rows inside, online maximum and
  * sum, dx rescaled as the maximum grows.  Task = up to 256 rows that have a target; they are copied together first. */
 #include "backend/emit_attention.h"
+#include "backend/emit_blas.h"
 #include "backend/emit_block.h"
 #include "backend/emit_math.h"
 #include "backend/emit_panel.h"
@@ -15,14 +16,14 @@ enum {
     CHUNK = 128,                        /* columns of the vocabulary that are worked on together */
     PANELS = CHUNK / LANES,
     SCORE_PITCH = CHUNK * 4 + 64,
-    GROUP = 64,                         /* rows between reading a chunk's panels */
+    GROUP = 64,                         /* rows between reading a chunk's panels; OpenBLAS copies them: all rows at once */
 };
 
 static const double nothing = -1e30;
 
 /* Offsets in the thread's scratch. */
 typedef struct Places {
-    int64_t x, d_x, turned, panels, scores, max, sum, target, bytes, row;
+    int64_t x, d_x, turned, panels, scores, max, sum, target, bytes, row, group;
 } Places;
 
 static Places places_of(const CrossEntropySpec *spec)
@@ -35,7 +36,8 @@ static Places places_of(const CrossEntropySpec *spec)
     p.turned = p.d_x + ROWS * p.row;
     p.panels = p.turned + CHUNK * p.row;
     p.scores = p.panels + (spec->store == LRT_STORE_F32 ? 0 : PANELS * spec->k * LANES * 4);
-    p.max = p.scores + GROUP * SCORE_PITCH;
+    p.group = spec->openblas ? ROWS : GROUP;
+    p.max = p.scores + p.group * SCORE_PITCH;
     p.sum = p.max + ROWS * 4;
     p.target = p.sum + ROWS * 4;
     p.bytes = p.target + ROWS * 4;
@@ -192,24 +194,13 @@ static Val chunk_panels(Loss *l, Val panel, Val count)
     return scratch_at(l, l->p.panels);
 }
 
-static void vocabulary_chunk(Loss *l, Val column)
+/* Scores of a group's rows, `at` bytes from the first; `w`: the chunk's panels. */
+static void score_group(Loss *l, Val at, Val w, Val rows, Val panels)
 {
     Emit *e = l->e;
-    int64_t panel_size = l->spec->k * LANES * 4, all = (l->spec->vocabulary + LANES - 1) / LANES;
-    Val panel = ll_div(e, column, ll_i64(e, LANES));
-    Val panels = ll_min(e, ll_sub(e, ll_i64(e, all), panel), ll_i64(e, PANELS));
-    Val w = chunk_panels(l, panel, panels);
-    If turning = if_begin(e, l->want);
-    Loop turn = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
-    turn_panel(l, ll_at(e, w, ll_mul(e, turn.index, ll_i64(e, panel_size))),
-               ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, turn.index, ll_i64(e, LANES * l->p.row))));
-    loop_end(e, &turn, NULL, NULL);
-    if_end(e, &turning);
-    Loop groups = loop_begin(e, ll_i64(e, 0), l->count, ll_i64(e, GROUP), NULL, 0, true);
-    Val rows = ll_min(e, ll_sub(e, l->count, groups.index), ll_i64(e, GROUP));
-    Val at = ll_mul(e, groups.index, ll_i64(e, l->p.row));
-    Block one = {l->p.row, LANES * 4, LANES * 4, SCORE_PITCH, 1, false, false};
-    Block most = {l->p.row, LANES * 4, panel_size, SCORE_PITCH, PANELS, false, false};
+    int64_t panel_size = l->spec->k * LANES * 4;
+    Block one = {l->p.row, LANES * 4, LANES * 4, SCORE_PITCH, 1, false, false, false};
+    Block most = {l->p.row, LANES * 4, panel_size, SCORE_PITCH, PANELS, false, false, false};
     Val full = LLVMBuildICmp(e->builder, LLVMIntEQ, panels, ll_i64(e, PANELS), "");
     If whole = if_begin(e, full);
     emit_block(e, &most, ll_at(e, scratch_at(l, l->p.x), at), w, scratch_at(l, l->p.scores), rows, ll_i64(e, l->spec->k), NULL);
@@ -221,11 +212,53 @@ static void vocabulary_chunk(Loss *l, Val column)
                ll_i64(e, l->spec->k), NULL);
     loop_end(e, &single, NULL, NULL);
     if_end(e, &part);
+}
+
+/* The same from the turned panels, which are dense as OpenBLAS wants them. */
+static void score_openblas(Loss *l, Val at, Val rows, Val panels)
+{
+    Emit *e = l->e;
+    Sgemm product = {
+        .m = rows,
+        .n = ll_mul(e, panels, ll_i64(e, LANES)),
+        .k = ll_i64(e, l->spec->k),
+        .a = ll_at(e, scratch_at(l, l->p.x), at),
+        .a_pitch = ll_i64(e, l->p.row),
+        .b = scratch_at(l, l->p.turned),
+        .b_pitch = ll_i64(e, l->p.row),
+        .b_transposed = true,
+        .c = scratch_at(l, l->p.scores),
+        .c_pitch = ll_i64(e, SCORE_PITCH),
+    };
+    blas_sgemm(e, &product);
+}
+
+static void vocabulary_chunk(Loss *l, Val column)
+{
+    Emit *e = l->e;
+    int64_t panel_size = l->spec->k * LANES * 4, all = (l->spec->vocabulary + LANES - 1) / LANES;
+    Val panel = ll_div(e, column, ll_i64(e, LANES));
+    Val panels = ll_min(e, ll_sub(e, ll_i64(e, all), panel), ll_i64(e, PANELS));
+    Val w = chunk_panels(l, panel, panels);
+    If turning = if_begin(e, l->spec->openblas ? LLVMConstInt(e->t_i1, 1, 0) : l->want);
+    Loop turn = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
+    turn_panel(l, ll_at(e, w, ll_mul(e, turn.index, ll_i64(e, panel_size))),
+               ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, turn.index, ll_i64(e, LANES * l->p.row))));
+    loop_end(e, &turn, NULL, NULL);
+    if_end(e, &turning);
+    Loop groups = loop_begin(e, ll_i64(e, 0), l->count, ll_i64(e, l->p.group), NULL, 0, true);
+    Val rows = ll_min(e, ll_sub(e, l->count, groups.index), ll_i64(e, l->p.group));
+    Val at = ll_mul(e, groups.index, ll_i64(e, l->p.row));
+    if (l->spec->openblas)
+        score_openblas(l, at, rows, panels);
+    else
+        score_group(l, at, w, rows, panels);
     Loop row = loop_begin(e, ll_i64(e, 0), rows, ll_i64(e, 1), NULL, 0, true);
     score_row(l, groups.index, row.index, column);
     loop_end(e, &row, NULL, NULL);
     If adding = if_begin(e, l->want);
-    Block product = {SCORE_PITCH, l->p.row, LANES * 4, l->p.row, (int)((l->spec->k + LANES - 1) / LANES), false, true};
+    Block product = {SCORE_PITCH, l->p.row, LANES * 4, l->p.row, (int)((l->spec->k + LANES - 1) / LANES), false, true,
+                     l->spec->openblas};
     emit_block(e, &product, scratch_at(l, l->p.scores), scratch_at(l, l->p.turned), ll_at(e, scratch_at(l, l->p.d_x), at),
                rows, ll_mul(e, panels, ll_i64(e, LANES)), NULL);
     if_end(e, &adding);

@@ -1,5 +1,6 @@
 /* emit_kernels.c - from kernels of the schedule to the emitters of products, attention and the loss. */
 #include "backend/emit_attention.h"
+#include "backend/emit_blas.h"
 #include "backend/emit_gemm.h"
 #include "backend/emit_rows.h"
 #include "ir/diag.h"
@@ -75,7 +76,7 @@ static void emit_gemm_kernel(Emit *e, Binding *b, const Kernel *kernel, const ch
     product.spec.name = name;
     product.spec.epilogue = finish_tile;
     product.spec.user = &product;
-    parts[0] = emit_gemm(e, &product.spec);
+    parts[0] = b->openblas ? blas_gemm(e, &product.spec) : emit_gemm(e, &product.spec);
 }
 
 static Val gemm_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
@@ -83,14 +84,14 @@ static Val gemm_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Va
     (void)part, (void)context;
     Product product = {0};
     describe_product(b, kernel, &product);
-    return emit_gemm_tasks(e, &product.spec, rows);
+    return b->openblas ? blas_gemm_tasks(e, &product.spec, rows) : emit_gemm_tasks(e, &product.spec, rows);
 }
 
 static int64_t gemm_scratch(Binding *b, const Kernel *kernel)
 {
     Product product = {0};
     describe_product(b, kernel, &product);
-    return gemm_scratch_bytes(&product.spec);
+    return b->openblas ? blas_gemm_scratch_bytes(&product.spec) : gemm_scratch_bytes(&product.spec);
 }
 
 const KernelCode code_gemm = {bind_gemm, emit_gemm_kernel, gemm_tasks, gemm_scratch};
@@ -127,20 +128,20 @@ static void emit_gemm_tn_kernel(Emit *e, Binding *b, const Kernel *kernel, const
 {
     GemmTnSpec spec = describe_gradient(b, kernel);
     spec.name = name;
-    parts[0] = emit_gemm_tn(e, &spec);
+    parts[0] = b->openblas ? blas_gemm_tn(e, &spec) : emit_gemm_tn(e, &spec);
 }
 
 static Val gemm_tn_tasks(Emit *e, Binding *b, const Kernel *kernel, Val context, Val rows, int part)
 {
     (void)part, (void)context;
     GemmTnSpec spec = describe_gradient(b, kernel);
-    return emit_gemm_tn_tasks(e, &spec, rows);
+    return b->openblas ? blas_gemm_tn_tasks(e, &spec, rows) : emit_gemm_tn_tasks(e, &spec, rows);
 }
 
 static int64_t gemm_tn_scratch(Binding *b, const Kernel *kernel)
 {
     GemmTnSpec spec = describe_gradient(b, kernel);
-    return gemm_tn_scratch_bytes(&spec);
+    return b->openblas ? blas_gemm_tn_scratch_bytes(&spec) : gemm_tn_scratch_bytes(&spec);
 }
 
 const KernelCode code_gemm_tn = {bind_gemm_tn, emit_gemm_tn_kernel, gemm_tn_tasks, gemm_tn_scratch};
@@ -161,6 +162,7 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
         .window = attrs->window,
         .max_tokens = s->options.max_tokens,
         .max_keys = s->options.max_length,
+        .openblas = b->openblas,
     };
     bind_note(b, "%s %lld %lld %lld %.17g %d %lld", op_info[node->op].text, (long long)spec.heads,
               (long long)spec.kv_heads, (long long)spec.head_dim, spec.scale, spec.causal, (long long)spec.window);
@@ -265,6 +267,7 @@ static CrossEntropySpec describe_loss(Binding *b, const Kernel *kernel)
         .vocabulary = stored->columns,
         .max_rows = b->schedule->options.max_tokens,
         .store = stored->store,
+        .openblas = b->openblas,
     };
     bind_note(b, "cross_entropy %lldx%lld %d", (long long)spec.k, (long long)spec.vocabulary, spec.store);
     spec.x = bind_rows(b, node->inputs[0]);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/emit_blas.h"
 #include "backend/emit_rows.h"
 #include "ir/diag.h"
 
@@ -154,6 +155,8 @@ static void bind_program(Program *p)
     p->codes = ARENA_ARRAY(p->arena, Code, s->kernel_count);
     for (int i = 0; i < s->kernel_count; i++)
         bind_kernel(p, s->kernels[i]);
+    if (p->binding->openblas)
+        p->scratch_bytes += BLAS_OWN_BYTES; /* stays untouched: the plan counts what OpenBLAS takes */
     make_bodies(p);
     p->shape_function = ARENA_ARRAY(p->arena, Val, p->shape_count);
     LLVMTypeRef type = LLVMArrayType2(p->e->t_i64, (uint64_t)p->record_count);
@@ -235,8 +238,11 @@ static Val emit_entry(Program *p, int entry, const char *name)
                body_entry(p, &p->bodies[i + run]) == body_entry(p, body))
             run++;
         if (body_entry(p, body) == entry) {
-            if (!function)
+            if (!function) {
                 function = emit_function(e, name, e->t_void, &e->t_ptr, 1, true);
+                if (p->binding->openblas)
+                    blas_start(e);
+            }
             Val record = ll_at_const(e, p->record_table, body->record * 8);
             Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, run), ll_i64(e, 1), NULL, 0, true);
             call_body(p, body->shape, ll_at(e, record, ll_mul(e, loop.index, ll_i64(e, body->words * 8))));
@@ -421,7 +427,7 @@ static void emit_table(Program *p, const BackendOptions *options, Val entries[LR
 
 void emit_program(Emit *e, const Schedule *schedule, const BackendOptions *options)
 {
-    Program p = {.e = e, .arena = e->arena, .schedule = schedule, .binding = binding_new(e->arena, schedule)};
+    Program p = {.e = e, .arena = e->arena, .schedule = schedule, .binding = binding_new(e->arena, schedule, options->openblas)};
     Val entries[LRT_TIER_COUNT][ENTRY_COUNT] = {{NULL}};
     bind_program(&p);
     for (int t = 0; t < LRT_TIER_COUNT; t++) {

@@ -19,7 +19,7 @@ static inline void library_check(bool ok, const char *what)
     abort();
 }
 
-/* Compiles the module, links it with libm and loads it. */
+/* Compiles the module, links it with what it calls and loads it. */
 static inline void *library_open(Emit *e)
 {
     char folder[] = "/tmp/loracc_test.XXXXXX", object[64], shared[64], command[256];
@@ -51,7 +51,7 @@ static inline void *library_open(Emit *e)
     LLVMDisposeTargetData(layout);
     LLVMDisposeTargetMachine(machine);
     LLVMDisposeMessage(triple);
-    snprintf(command, sizeof command, "cc -shared -o %s %s -lm", shared, object);
+    snprintf(command, sizeof command, "cc -shared -o %s %s -lm -Wl,--as-needed -lopenblas", shared, object);
     library_check(system(command) == 0, command);
     void *library = dlopen(shared, RTLD_NOW);
     library_check(library != NULL, "dlopen");

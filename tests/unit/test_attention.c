@@ -1,5 +1,6 @@
 /* test_attention.c - emitted attention and its gradient against plain loops in double, on every
- * tier this CPU has; the same bits for any tier, order of tasks, neighbours and way of decoding.
+ * tier this CPU has; the same bits for any tier, order of tasks, neighbours and way of decoding;
+ * near the same numbers with OpenBLAS's products.
  * Operands end at a page that cannot be read, padding holds NaN. */
 #define _GNU_SOURCE /* mkdtemp, madvise */
 #include "backend/emit_attention.h"
@@ -69,6 +70,26 @@ static void export_kernel(Emit *e, const char *name, Val kernel)
     library_export(e, arena_format(e->arena, "run.%s", name), kernel);
 }
 
+/* Kernels o%d and g%d_%d, or with a prefix. */
+static void export_case(Emit *e, int index, bool openblas)
+{
+    const char *prefix = openblas ? "openblas_" : "";
+    AttentionSpec spec = spec_of(&cases[index], arena_format(e->arena, "%so%d", prefix, index));
+    spec.openblas = openblas;
+    export_kernel(e, spec.name, emit_attention(e, &spec));
+    Val context = library_tasks(e, arena_format(e->arena, "tasks.%s", spec.name));
+    LLVMBuildRet(e->builder, emit_attention_tasks(e, &spec, context));
+    Val kernels[2];
+    spec.name = arena_format(e->arena, "%sg%d", prefix, index);
+    emit_attention_grad(e, &spec, kernels);
+    for (int k = 0; k < 2 && kernels[k]; k++) {
+        const char *name = arena_format(e->arena, "%s_%d", spec.name, k);
+        export_kernel(e, name, kernels[k]);
+        context = library_tasks(e, arena_format(e->arena, "tasks.%s", name));
+        LLVMBuildRet(e->builder, emit_attention_grad_tasks(e, &spec, context, k));
+    }
+}
+
 static void build_library(void)
 {
     Arena *arena = arena_new();
@@ -79,20 +100,9 @@ static void build_library(void)
         for (int i = 0; i < CASES; i++) {
             if (!case_runs(i, tier))
                 continue;
-            const char *name = arena_format(arena, "o%d", i);
-            AttentionSpec spec = spec_of(&cases[i], name);
-            export_kernel(e, name, emit_attention(e, &spec));
-            Val context = library_tasks(e, arena_format(arena, "tasks.%s", name));
-            LLVMBuildRet(e->builder, emit_attention_tasks(e, &spec, context));
-            Val kernels[2];
-            spec.name = arena_format(arena, "g%d", i);
-            emit_attention_grad(e, &spec, kernels);
-            for (int k = 0; k < 2 && kernels[k]; k++) {
-                name = arena_format(arena, "g%d_%d", i, k);
-                export_kernel(e, name, kernels[k]);
-                context = library_tasks(e, arena_format(arena, "tasks.%s", name));
-                LLVMBuildRet(e->builder, emit_attention_grad_tasks(e, &spec, context, k));
-            }
+            export_case(e, i, false);
+            if (tier == TARGET_AVX2)
+                export_case(e, i, true);
         }
     }
     library = library_open(e);
@@ -106,6 +116,7 @@ typedef struct Buffers {
     Rows at[SLOTS];
     LrtSegment segments[SEGMENTS];
     LrtContext context;
+    bool openblas; /* whose products */
 } Buffers;
 
 static int64_t columns_of(const Case *c, int slot)
@@ -148,10 +159,10 @@ static void forward(int index, int tier, Buffers *b, int order)
 {
     AttentionSpec spec = spec_of(&cases[index], "");
     uint64_t record[SLOTS];
-    char name[16];
+    char name[32];
     for (int slot = 0; slot < SLOTS; slot++)
         record[slot] = address_of(&b->at[slot]);
-    snprintf(name, sizeof name, "o%d", index);
+    snprintf(name, sizeof name, "%so%d", b->openblas ? "openblas_" : "", index);
     run_kernel(library, name, tier, &b->context, record, attention_scratch_bytes(&spec), order);
 }
 
@@ -159,11 +170,11 @@ static void backward(int index, int tier, Buffers *b, int order)
 {
     AttentionSpec spec = spec_of(&cases[index], "");
     uint64_t record[SLOTS];
-    char name[16];
+    char name[32];
     for (int slot = 0; slot < SLOTS; slot++)
         record[slot] = address_of(&b->at[slot]);
     for (int k = 0; k < (spec.heads == spec.kv_heads ? 1 : 2); k++) {
-        snprintf(name, sizeof name, "g%d_%d", index, k);
+        snprintf(name, sizeof name, "%sg%d_%d", b->openblas ? "openblas_" : "", index, k);
         run_kernel(library, name, tier, &b->context, record,
                    attention_grad_scratch_bytes(&spec), order);
     }
@@ -281,7 +292,9 @@ START_TEST(results_are_those_of_plain_loops)
     Buffers b = buffers_new(c, TOKENS, TOKENS);
     pack(&b);
     Want want = want_of(c, &b);
-    for (int tier = 0; tier < TARGET_COUNT; tier++) {
+    for (int run = 0; run <= TARGET_COUNT; run++) {
+        b.openblas = run == TARGET_COUNT;
+        int tier = b.openblas ? TARGET_AVX2 : run;
         if (!case_runs(_i, tier))
             continue;
         forget_results(&b);

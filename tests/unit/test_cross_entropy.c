@@ -1,6 +1,7 @@
 /* test_cross_entropy.c - the emitted loss over the vocabulary and its gradient against plain
  * loops in double, on every tier this CPU has; the same bits for any tier, order of tasks and
- * neighbours. Operands end at a page that cannot be read, padding holds NaN. */
+ * neighbours; near the same numbers with OpenBLAS's products. Operands end at a page that cannot
+ * be read, padding holds NaN. */
 #define _GNU_SOURCE /* mkdtemp, madvise */
 #include "backend/emit_attention.h"
 #include "runtime/pack.h"
@@ -64,6 +65,13 @@ static CrossEntropySpec spec_of(const Case *c, const char *name)
 
 static void *library;
 
+static void export_loss(Emit *e, const CrossEntropySpec *spec)
+{
+    library_export(e, arena_format(e->arena, "run.%s", spec->name), emit_cross_entropy(e, spec));
+    Val context = library_tasks(e, arena_format(e->arena, "tasks.%s", spec->name));
+    LLVMBuildRet(e->builder, emit_cross_entropy_tasks(e, spec, context));
+}
+
 static void build_library(void)
 {
     Arena *arena = arena_new();
@@ -74,12 +82,13 @@ static void build_library(void)
         for (int i = 0; i < CASES; i++) {
             if (!case_runs(i, tier, 1))
                 continue;
-            const char *name = arena_format(arena, "c%d", i);
-            CrossEntropySpec spec = spec_of(&cases[i], name);
-            library_export(e, arena_format(arena, "run.%s", name),
-                           emit_cross_entropy(e, &spec));
-            Val context = library_tasks(e, arena_format(arena, "tasks.%s", name));
-            LLVMBuildRet(e->builder, emit_cross_entropy_tasks(e, &spec, context));
+            CrossEntropySpec spec = spec_of(&cases[i], arena_format(arena, "c%d", i));
+            export_loss(e, &spec);
+            if (tier != TARGET_AVX2)
+                continue;
+            spec.name = arena_format(arena, "openblas%d", i);
+            spec.openblas = true;
+            export_loss(e, &spec);
         }
     }
     library = library_open(e);
@@ -94,6 +103,7 @@ typedef struct Buffers {
     Guarded w, targets, target_rows;
     float *w_values; /* [k][vocabulary], as stored */
     LrtContext context;
+    bool openblas; /* whose products */
 } Buffers;
 
 /* Packs random weights; files hold one row for each token, or one for each of k. */
@@ -159,12 +169,13 @@ static void forget_results(Buffers *b)
 static void run_loss(int index, int tier, Buffers *b, int order)
 {
     CrossEntropySpec spec = spec_of(&cases[index], "");
+    spec.openblas = b->openblas;
     uint64_t record[SLOTS] = {[X] = address_of(&b->x),
                               [W] = (uintptr_t)b->w.data,
                               [LOSS] = address_of(&b->loss),
                               [D_X] = address_of(&b->d_x)};
-    char name[16];
-    snprintf(name, sizeof name, "c%d", index);
+    char name[32];
+    snprintf(name, sizeof name, "%s%d", b->openblas ? "openblas" : "c", index);
     forget_results(b);
     run_kernel(library, name, tier, &b->context, record, cross_entropy_scratch_bytes(&spec),
                order);
@@ -243,7 +254,9 @@ START_TEST(results_are_those_of_plain_loops)
         random_state = (uint64_t)(_i * ROW_SETS + s);
         Buffers b = buffers_new(&cases[_i], set);
         Want want = want_of(&cases[_i], &b);
-        for (int tier = 0; tier < TARGET_COUNT; tier++) {
+        for (int run = 0; run <= TARGET_COUNT; run++) {
+            b.openblas = run == TARGET_COUNT;
+            int tier = b.openblas ? TARGET_AVX2 : run;
             if (!case_runs(_i, tier, set->tokens))
                 continue;
             run_loss(_i, tier, &b, 0);
@@ -326,6 +339,14 @@ START_TEST(losses_are_the_same_without_gradients)
         run_loss(_i, tier, &without, 1);
         rows_equal(&with.loss, 0, &without.loss, 0, set->tokens,
                    describe(_i, set, tier, "no gradients"));
+        if (tier != TARGET_AVX2)
+            continue;
+        without.openblas = true;
+        run_loss(_i, tier, &without, 0);
+        without.openblas = false;
+        for (int64_t i = 0; i < set->tokens; i++)
+            if (!(fabsf(row_of(&with.loss, i)[0] - row_of(&without.loss, i)[0]) <= 1e-4f))
+                ck_abort_msg("%s: loss %d", describe(_i, set, tier, "OpenBLAS, no gradients"), (int)i);
     }
     buffers_free(&with), buffers_free(&without);
 }

@@ -1,6 +1,6 @@
 /* test_gemm.c - emitted products against a chain of fmaf in plain C, bit by bit, on every tier
- * this CPU has, and against OpenBLAS.  Operands end at a page that cannot be read, padding
- * holds NaN, tasks run in several orders. */
+ * this CPU has, and against OpenBLAS; products that are left to OpenBLAS against it, too.
+ * Operands end at a page that cannot be read, padding holds NaN, tasks run in several orders. */
 #define _GNU_SOURCE /* mkdtemp, madvise */
 #include <cblas.h>
 #include <check.h>
@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend/emit_blas.h"
 #include "backend/emit_gemm.h"
 #include "backend/emit_panel.h"
 #include "runtime/pack.h"
@@ -41,7 +42,8 @@ static const Case cases[] = {
     {1, 33, 0, 0, 0, LRT_STORE_BF16, 1, 70},    {128, 96, 4, 1, 0, LRT_STORE_BF16, 0, 300},
     {20, 60, 3, 0, 0, LRT_STORE_Q8_0, 1, 300},  {75, 35, 0, 1, 0, LRT_STORE_Q8_0, 1, 300},
     {130, 50, 0, 0, 0, LRT_STORE_Q8_0, 1, 300}, {33, 45, 0, 1, 0, LRT_STORE_Q8_0, 1, 70},
-    {128, 96, 4, 0, 0, LRT_STORE_Q8_0, 0, 300},
+    {128, 96, 4, 0, 0, LRT_STORE_Q8_0, 0, 300}, {20, 600, 3, 0, 0, LRT_STORE_F32, 0, 700},
+    {20, 300, 3, 1, 1, LRT_STORE_BF16, 0, 300},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -56,6 +58,7 @@ typedef struct TnCase {
 static const TnCase tn_cases[] = {
     {1, 1, 1100, 1},  {3, 17, 1100, 1},   {8, 60, 1100, 0}, {60, 8, 1100, 0}, {33, 31, 1100, 0},
     {15, 96, 300, 0}, {101, 100, 600, 0}, {20, 3, 2600, 0}, {576, 8, 600, 0}, {8, 576, 600, 0},
+    {600, 300, 300, 0},
 };
 enum { TN_CASES = sizeof tn_cases / sizeof *tn_cases };
 
@@ -121,6 +124,13 @@ static GemmTnSpec tn_spec_of(const TnCase *c, const char *name)
 
 static void *library;
 
+/* Functions run.NAME and tasks.NAME of a kernel. */
+static Val export_kernel(Emit *e, const char *name, Val kernel)
+{
+    library_export(e, arena_format(e->arena, "run.%s", name), kernel);
+    return library_count(e, arena_format(e->arena, "tasks.%s", name));
+}
+
 static void build_library(void)
 {
     Arena *arena = arena_new();
@@ -134,18 +144,22 @@ static void build_library(void)
             StoreTo to;
             const char *name = arena_format(arena, "gemm%d", i);
             GemmSpec spec = spec_of(&cases[i], name, &to);
-            library_export(e, arena_format(arena, "run.%s", name), emit_gemm(e, &spec));
-            Val rows = library_count(e, arena_format(arena, "tasks.%s", name));
+            Val rows = export_kernel(e, name, emit_gemm(e, &spec));
             LLVMBuildRet(e->builder, emit_gemm_tasks(e, &spec, rows));
+            spec.name = arena_format(arena, "blas%d", i);
+            rows = export_kernel(e, spec.name, blas_gemm(e, &spec));
+            LLVMBuildRet(e->builder, blas_gemm_tasks(e, &spec, rows));
         }
         for (int i = 0; i < TN_CASES; i++) {
             if (tier == TARGET_GENERIC && !tn_cases[i].small)
                 continue;
             const char *name = arena_format(arena, "tn%d", i);
             GemmTnSpec spec = tn_spec_of(&tn_cases[i], name);
-            library_export(e, arena_format(arena, "run.%s", name), emit_gemm_tn(e, &spec));
-            Val rows = library_count(e, arena_format(arena, "tasks.%s", name));
+            Val rows = export_kernel(e, name, emit_gemm_tn(e, &spec));
             LLVMBuildRet(e->builder, emit_gemm_tn_tasks(e, &spec, rows));
+            spec.name = arena_format(arena, "blas_tn%d", i);
+            rows = export_kernel(e, spec.name, blas_gemm_tn(e, &spec));
+            LLVMBuildRet(e->builder, blas_gemm_tn_tasks(e, &spec, rows));
         }
     }
     library = library_open(e);
@@ -290,7 +304,8 @@ static void compare_with_openblas(const Case *c, const Operands *o, const float 
     free(want);
 }
 
-static void check_product(int index, int tier, Operands *o)
+/* Leaves the result in o->c. */
+static void run_product(int index, int tier, bool blas, Operands *o)
 {
     const Case *c = &cases[index];
     StoreTo to;
@@ -305,7 +320,14 @@ static void check_product(int index, int tier, Operands *o)
     int64_t pitch = pitch_of(c->n);
     for (int64_t i = 0; i < o->rows * pitch / 4; i++)
         ((float *)(void *)o->c.data)[i] = NAN;
-    run_tasks("gemm", index, tier, &context, record, gemm_scratch_bytes(&spec));
+    run_tasks(blas ? "blas" : "gemm", index, tier, &context, record,
+              blas ? blas_gemm_scratch_bytes(&spec) : gemm_scratch_bytes(&spec));
+}
+
+static void check_product(int index, int tier, Operands *o)
+{
+    const Case *c = &cases[index];
+    run_product(index, tier, false, o);
     for (int64_t i = 0; i < o->rows; i++)
         for (int64_t j = 0; j < c->n; j++) {
             float got = row_of(o->c, i, c->n)[j], want = element(c, o, i, j);
@@ -314,8 +336,11 @@ static void check_product(int index, int tier, Operands *o)
                           targets[tier].text, (int)o->rows, (int)i, (int)j, (double)got,
                           (double)want);
         }
-    if (o->rows)
-        compare_with_openblas(c, o, row_of(o->c, 0, c->n), pitch);
+    if (!o->rows)
+        return;
+    compare_with_openblas(c, o, row_of(o->c, 0, c->n), pitch_of(c->n));
+    run_product(index, tier, true, o);
+    compare_with_openblas(c, o, row_of(o->c, 0, c->n), pitch_of(c->n));
 }
 
 START_TEST(products_are_one_chain_on_every_tier_and_for_any_rows)
@@ -364,7 +389,7 @@ static float tree_sum(const TnCase *c, Guarded a, Guarded b, int64_t rows, int64
     return sum + tree_sum(c, a, b, rows, first + half, count - half, i, j);
 }
 
-static void check_tn(int index, int tier, Guarded a, Guarded b, int64_t rows)
+static void check_tn(int index, int tier, bool blas, Guarded a, Guarded b, int64_t rows)
 {
     const TnCase *c = &tn_cases[index];
     GemmTnSpec spec = tn_spec_of(c, "");
@@ -378,7 +403,8 @@ static void check_tn(int index, int tier, Guarded a, Guarded b, int64_t rows)
     uint64_t record[SLOT_COUNT] = {[SLOT_A] = (uintptr_t)a.data,
                                    [SLOT_W] = (uintptr_t)b.data,
                                    [SLOT_C] = (uintptr_t)g.data};
-    run_tasks("tn", index, tier, &context, record, gemm_tn_scratch_bytes(&spec));
+    run_tasks(blas ? "blas_tn" : "tn", index, tier, &context, record,
+              blas ? blas_gemm_tn_scratch_bytes(&spec) : gemm_tn_scratch_bytes(&spec));
     int64_t chunks = (rows + 255) / 256;
     for (int64_t i = 0; i < c->k; i++)
         for (int64_t j = 0; j < panels * LANES; j++) {
@@ -388,7 +414,9 @@ static void check_tn(int index, int tier, Guarded a, Guarded b, int64_t rows)
                 if (rows)
                     want += tree_sum(c, a, b, rows, 0, chunks, i, j);
             }
-            ck_assert_msg(memcmp(&got, &want, 4) == 0,
+            double most = 2e-6 * sqrt((double)rows) + 1e-6 + 2e-7 * fabs((double)want);
+            bool good = blas ? fabs((double)got - (double)want) <= most : memcmp(&got, &want, 4) == 0;
+            ck_assert_msg(good,
                           "case %d %s, %d rows: [%d][%d] is %.9g, not %.9g", index,
                           targets[tier].text, (int)rows, (int)i, (int)j, (double)got,
                           (double)want);
@@ -406,8 +434,10 @@ START_TEST(sums_over_rows_are_a_tree_of_chunks_on_every_tier)
             continue;
         Guarded a = random_rows(rows, c->k), b = random_rows(rows, c->n);
         for (int tier = 0; tier < TARGET_COUNT; tier++)
-            if (tier_runs_here(tier) && (tier != TARGET_GENERIC || c->small))
-                check_tn(_i, tier, a, b, rows);
+            if (tier_runs_here(tier) && (tier != TARGET_GENERIC || c->small)) {
+                check_tn(_i, tier, false, a, b, rows);
+                check_tn(_i, tier, true, a, b, rows);
+            }
         release(a), release(b);
     }
 }
