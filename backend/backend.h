@@ -26,7 +26,7 @@ bool backend_emit(const Schedule *schedule, const BackendOptions *options, EmitK
                   Diag *diag);
 
 /* Links OBJECT with the runtime library into a static, position-independent program where the system allows it, otherwise a dynamic one.
- * `runtime` is the library's path. */
-bool backend_link(const char *object, const char *runtime, const char *program, Diag *diag);
+ * `runtime` is the library's path; `openblas`: with -lopenblas, too. */
+bool backend_link(const char *object, const char *runtime, bool openblas, const char *program, Diag *diag);
 
 const char *backend_tier_name(int tier); /* NULL past the last */

@@ -144,12 +144,14 @@ static bool read_adaptation(Driver *d)
 static bool read_types(Driver *d)
 {
     static const char *const stores[] = {"f32", "bf16", "q8_0"}, *const types[] = {"f32"}, *const switches[] = {"on", "off"};
-    int ignored = 0, off = 0;
+    static const char *const products[] = {"own", "openblas"};
+    int ignored = 0, off = 0, product = 0;
     ScheduleOptions *s = &d->schedule;
     s->training = d->has_method && !d->spec.infer;
     if (!choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
-        !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off))
+        !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off) || !choose(d, OPTION_GEMM, products, 2, &product))
         return false;
+    d->backend.openblas = product == 1;
     d->no_dropout = off == 1;
     return true;
 }
@@ -362,7 +364,7 @@ static bool write_program(Driver *d)
     const char *object = arena_format(d->arena, "%s.%ld.o", output, (long)getpid());
     const char *linked = arena_format(d->arena, "%s.%ld.tmp", output, (long)getpid());
     bool ok = backend_emit(d->plan, &d->backend, EMIT_OBJECT, object, d->arena, &d->diag) &&
-              backend_link(object, runtime, linked, &d->diag);
+              backend_link(object, runtime, d->backend.openblas, linked, &d->diag);
     unlink(object);
     if (ok && !d->schedule.training)
         ok = main_add_image(&d->files, d->plan, d->merging ? &d->result : NULL, linked, d->arena, &d->diag);
