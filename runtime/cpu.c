@@ -13,6 +13,14 @@ const char *lrt_tier_name(int tier)
     return names[tier];
 }
 
+/* Only programs whose code calls OpenBLAS are linked with it. */
+extern char *openblas_get_corename(void) __attribute__((weak));
+
+const char *lrt_openblas_core(void)
+{
+    return openblas_get_corename ? openblas_get_corename() : NULL;
+}
+
 #if defined(__x86_64__)
 static unsigned long long enabled_state(void)
 {

@@ -455,8 +455,9 @@ static bool start(Train *t)
         return lrt_fail(t->error, LRT_FAILED, "cannot write to '%s': %s", out, strerror(errno));
     if (t->args.value[METRICS] && !(t->metrics = fopen(t->args.value[METRICS], t->args.value[RESUME] ? "a" : "w")))
         return lrt_fail(t->error, LRT_FAILED, "cannot write '%s': %s", t->args.value[METRICS], strerror(errno));
-    fprintf(stderr, "%s: %lld steps on %d threads, %s\n", t->run.program->model, (long long)t->steps, lrt_pool_threads(t->run.pool),
-            lrt_tier_name(t->run.tier));
+    const char *core = lrt_openblas_core();
+    fprintf(stderr, "%s: %lld steps on %d threads, %s%s%s\n", t->run.program->model, (long long)t->steps,
+            lrt_pool_threads(t->run.pool), lrt_tier_name(t->run.tier), core ? ", products by OpenBLAS for " : "", core ? core : "");
     return true;
 }
 
