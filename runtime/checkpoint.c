@@ -89,11 +89,27 @@ static bool open_index(LrtCheckpoint *c, const char *directory, const char *inde
     return ok;
 }
 
+/* The tokenizer of a directory: tokenizer.json, or the vocab.txt of older BERTs; none is no error. */
+static bool find_tokenizer(LrtCheckpoint *c, const char *directory, LrtError *error)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.txt"};
+    for (int i = 0; i < 2 && !c->tokenizer; i++) {
+        char *path = lrt_path_join(directory, names[i]);
+        if (!path)
+            return lrt_fail(error, LRT_FAILED, "out of memory");
+        if (lrt_file_exists(path))
+            c->tokenizer = path;
+        else
+            free(path);
+    }
+    return true;
+}
+
 static bool open_directory(LrtCheckpoint *c, const char *path, LrtError *error)
 {
     char *config = lrt_path_join(path, "config.json"), *single = lrt_path_join(path, "model.safetensors");
-    char *index = lrt_path_join(path, "model.safetensors.index.json"), *tokenizer = lrt_path_join(path, "tokenizer.json");
-    bool ok = config && single && index && tokenizer;
+    char *index = lrt_path_join(path, "model.safetensors.index.json");
+    bool ok = config && single && index;
     if (!ok)
         lrt_report(error, LRT_FAILED, "out of memory");
     else
@@ -106,11 +122,8 @@ static bool open_directory(LrtCheckpoint *c, const char *path, LrtError *error)
         ok = open_index(c, path, index, error);
     else if (ok)
         ok = lrt_fail(error, LRT_INVALID, "%s: neither model.safetensors nor model.safetensors.index.json in it", path);
-    if (ok && lrt_file_exists(tokenizer)) {
-        c->tokenizer = tokenizer;
-        tokenizer = NULL;
-    }
-    free(config), free(single), free(index), free(tokenizer);
+    ok = ok && find_tokenizer(c, path, error);
+    free(config), free(single), free(index);
     return ok;
 }
 
@@ -120,15 +133,11 @@ static bool open_single(LrtCheckpoint *c, const char *path, LrtError *error)
     const char *slash = strrchr(path, '/');
     char *directory = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
     char *config = directory ? lrt_path_join(directory, "config.json") : NULL;
-    char *tokenizer = directory ? lrt_path_join(directory, "tokenizer.json") : NULL;
-    bool ok = config && tokenizer ? add_shard(c, path, error) : lrt_fail(error, LRT_FAILED, "out of memory");
+    bool ok = config ? add_shard(c, path, error) : lrt_fail(error, LRT_FAILED, "out of memory");
     if (ok && lrt_file_exists(config))
         ok = (c->config = lrt_json_read(config, error)) != NULL;
-    if (ok && lrt_file_exists(tokenizer)) {
-        c->tokenizer = tokenizer;
-        tokenizer = NULL;
-    }
-    free(directory), free(config), free(tokenizer);
+    ok = ok && find_tokenizer(c, directory, error);
+    free(directory), free(config);
     return ok;
 }
 

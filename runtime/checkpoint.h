@@ -45,7 +45,7 @@ int lrt_checkpoint_count(const LrtCheckpoint *checkpoint);
 const LrtTensor *lrt_checkpoint_tensor(const LrtCheckpoint *checkpoint, int index);
 /* NULL when there is none of this exact name. */
 const LrtTensor *lrt_checkpoint_find(const LrtCheckpoint *checkpoint, const char *name);
-/* File of the tokenizer: DIR/tokenizer.json or the GGUF itself; NULL when there is none.  Borrowed. */
+/* File of the tokenizer: DIR/tokenizer.json, else DIR/vocab.txt, or the GGUF itself; NULL when there is none.  Borrowed. */
 const char *lrt_checkpoint_tokenizer_path(const LrtCheckpoint *checkpoint);
 /* The identity of a base model: 64-bit xxHash (XXH3) of names, types, shapes and bytes of all tensors; of tensors over 64 KiB
  * 16 pieces of 4 KiB, so that a large file is not read twice. */

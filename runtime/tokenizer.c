@@ -1,4 +1,4 @@
-/* tokenizer.c - opening a tokenizer, its indexes, and decoding. */
+/* tokenizer.c - opening a tokenizer, and its indexes. */
 #define XXH_INLINE_ALL
 #include "runtime/tokenizer.h"
 
@@ -57,15 +57,21 @@ int32_t lrt_find_merge(const LrtTokenizer *t, int32_t left, int32_t right)
     return -1;
 }
 
-int32_t lrt_find_word(const LrtTokenizer *t, const uint8_t *text, size_t length)
+/* Where the token with these bytes is, or would be. */
+static size_t word_slot(const LrtTokenizer *t, const uint8_t *text, size_t length)
 {
     size_t at = XXH3_64bits(text, length) & (t->word_count - 1), size;
     for (; t->word_slots[at] >= 0; at = (at + 1) & (t->word_count - 1)) {
         const uint8_t *bytes = lrt_token_bytes(t, t->word_slots[at], &size);
         if (size == length && !memcmp(bytes, text, length))
-            return t->word_slots[at];
+            break;
     }
-    return -1;
+    return at;
+}
+
+int32_t lrt_find_word(const LrtTokenizer *t, const uint8_t *text, size_t length)
+{
+    return t->word_slots[word_slot(t, text, length)];
 }
 
 static int32_t *new_slots(size_t entries, size_t *count)
@@ -79,33 +85,68 @@ static int32_t *new_slots(size_t entries, size_t *count)
     return slots;
 }
 
+/* Words of a text: not added tokens, which are found before; but WordPiece's vocabulary has some of them too. */
+static bool is_word_token(const LrtTokenizerModel *m, int32_t id)
+{
+    return !(m->flags[id] & TOKEN_ADDED) || m->rules.kind == TOKENIZER_WORDPIECE;
+}
+
 static bool index_words(LrtTokenizer *t)
 {
     const LrtTokenizerModel *m = &t->model;
     t->word_slots = new_slots((size_t)m->count, &t->word_count);
-    t->added = calloc((size_t)m->count + 1, sizeof *t->added);
     memset(t->byte_token, 0xff, sizeof t->byte_token);
-    if (!t->word_slots || !t->added)
+    if (!t->word_slots)
         return false;
     for (int32_t id = 0; id < m->count; id++) {
         size_t length;
         const uint8_t *bytes = lrt_token_bytes(t, id, &length);
         t->longest = length > t->longest ? length : t->longest;
-        if (length == 0)
+        if (length == 0 || !is_word_token(m, id))
             continue;
-        if (m->flags[id] & TOKEN_ADDED) {
-            t->added[t->added_count++] = id;
-            t->starts[bytes[0]] = true;
-            continue;
-        }
-        size_t at = XXH3_64bits(bytes, length) & (t->word_count - 1);
-        while (t->word_slots[at] >= 0)
-            at = (at + 1) & (t->word_count - 1);
-        t->word_slots[at] = id;
+        t->word_slots[word_slot(t, bytes, length)] = id;
         if (length == 1 && t->byte_token[bytes[0]] < 0)
             t->byte_token[bytes[0]] = id;
     }
     return true;
+}
+
+static bool index_added_token(LrtTokenizer *t, int32_t id, LrtText *normal, LrtText *spare)
+{
+    const bool later = t->model.flags[id] & TOKEN_NORMAL;
+    LrtAddedList *list = &t->added[later];
+    size_t length;
+    const uint8_t *bytes = lrt_token_bytes(t, id, &length);
+    normal->length = 0;
+    if (!lrt_text_append(normal, bytes, length) || (later && !lrt_normalize(&t->model.rules, normal, spare)))
+        return false;
+    if (normal->length == 0)
+        return true;
+    LrtAdded *added = &list->tokens[list->count];
+    *added = (LrtAdded){id, malloc(normal->length), normal->length};
+    if (!added->text)
+        return false;
+    memcpy(added->text, normal->data, normal->length);
+    list->starts[added->text[0]] = true;
+    list->count++;
+    return true;
+}
+
+static bool index_added(LrtTokenizer *t)
+{
+    const LrtTokenizerModel *m = &t->model;
+    LrtText normal = {0}, spare = {0};
+    size_t count[2] = {1, 1};
+    for (int32_t id = 0; id < m->count; id++)
+        count[(m->flags[id] & TOKEN_NORMAL) != 0] += (m->flags[id] & TOKEN_ADDED) != 0;
+    bool ok = true;
+    for (int pass = 0; pass < 2; pass++)
+        ok = (t->added[pass].tokens = calloc(count[pass], sizeof *t->added->tokens)) != NULL && ok;
+    for (int32_t id = 0; ok && id < m->count; id++)
+        ok = !(m->flags[id] & TOKEN_ADDED) || index_added_token(t, id, &normal, &spare);
+    free(normal.data);
+    free(spare.data);
+    return ok;
 }
 
 static bool index_pairs(LrtTokenizer *t)
@@ -168,14 +209,14 @@ static bool spell_white_space(const char *pattern, char *out)
 static bool compile_patterns(LrtTokenizer *t, const char *source, LrtError *error)
 {
     char pattern[SPELLED_BYTES];
-    for (int32_t i = 0; i < t->model.split_count; i++) {
+    for (int32_t i = 0; i < t->model.rules.split_count; i++) {
         int code;
         PCRE2_SIZE offset;
-        if (spell_white_space(t->model.splits[i].pattern, pattern))
+        if (spell_white_space(t->model.rules.splits[i].pattern, pattern))
             t->patterns[i] = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                                            PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &code, &offset, NULL);
         if (!t->patterns[i])
-            return lrt_fail(error, LRT_INVALID, "%s: the pattern '%.60s' does not compile", source, t->model.splits[i].pattern);
+            return lrt_fail(error, LRT_INVALID, "%s: the pattern '%.60s' does not compile", source, t->model.rules.splits[i].pattern);
         pcre2_jit_compile(t->patterns[i], PCRE2_JIT_COMPLETE); /* where it is not available, it is interpreted */
     }
     return true;
@@ -191,30 +232,38 @@ static void mark_ends(LrtTokenizerModel *m)
             if (strlen(names[i]) == length && !memcmp(m->bytes + m->offsets[id], names[i], length))
                 m->flags[id] |= TOKEN_END;
     }
-    if (m->end >= 0)
-        m->flags[m->end] |= TOKEN_END;
+    if (m->rules.end >= 0)
+        m->flags[m->rules.end] |= TOKEN_END;
 }
 
 LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, const char *source, LrtError *error)
 {
     mark_ends(&t->model);
-    bool ok = (index_words(t) && index_pairs(t)) || lrt_fail(error, LRT_FAILED, "out of memory");
+    bool ok = (index_words(t) && index_added(t) && index_pairs(t)) || lrt_fail(error, LRT_FAILED, "out of memory");
     if (ok && compile_patterns(t, source, error))
         return t;
     lrt_tokenizer_close(t);
     return NULL;
 }
 
+static bool ends_with(const char *path, const char *end)
+{
+    size_t length = strlen(path), size = strlen(end);
+    return length >= size && !strcmp(path + length - size, end);
+}
+
 LrtTokenizer *lrt_tokenizer_open(const char *path, LrtError *error)
 {
     LrtTokenizer *t = calloc(1, sizeof *t);
-    size_t length = strlen(path);
     if (!t) {
         lrt_report(error, LRT_FAILED, "out of memory");
         return NULL;
     }
-    bool gguf = length > 5 && !strcmp(path + length - 5, ".gguf");
-    if (gguf ? lrt_read_tokenizer_gguf(&t->model, path, error) : lrt_read_tokenizer_json(&t->model, path, error))
+    bool (*read)(LrtTokenizerModel *, const char *, LrtError *) = ends_with(path, ".gguf")  ? lrt_read_tokenizer_gguf
+                                                                  : ends_with(path, ".txt") ? lrt_read_tokenizer_vocab
+                                                                                            : lrt_read_tokenizer_json;
+    lrt_rules_init(&t->model.rules);
+    if (read(&t->model, path, error))
         return lrt_tokenizer_finish(t, path, error);
     lrt_tokenizer_close(t);
     return NULL;
@@ -229,41 +278,39 @@ void lrt_tokenizer_close(LrtTokenizer *t)
     lrt_tokenizer_model_free(&t->model);
     free(t->pair_slots);
     free(t->word_slots);
-    free(t->added);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int32_t i = 0; i < t->added[pass].count; i++)
+            free(t->added[pass].tokens[i].text);
+        free(t->added[pass].tokens);
+    }
     free(t);
 }
 
 /* --- the rest -------------------------------------------------------------------------------------------------------------------- */
-
-size_t lrt_tokenizer_decode(const LrtTokenizer *t, int32_t id, bool skip_special, char *out)
-{
-    size_t length;
-    if (id < 0 || id >= t->model.count || (skip_special && (t->model.flags[id] & TOKEN_SPECIAL)))
-        return 0;
-    const uint8_t *bytes = lrt_token_bytes(t, id, &length);
-    if (length)
-        memcpy(out, bytes, length);
-    return length;
-}
-
-size_t lrt_tokenizer_longest(const LrtTokenizer *t)
-{
-    return t->longest;
-}
 
 int32_t lrt_tokenizer_size(const LrtTokenizer *t)
 {
     return t->model.count;
 }
 
+int32_t lrt_tokenizer_types(const LrtTokenizer *t)
+{
+    int32_t most = 0;
+    const LrtTemplate *templates[] = {&t->model.rules.single, &t->model.rules.pair};
+    for (int k = 0; k < 2; k++)
+        for (int32_t i = 0; i < templates[k]->count; i++)
+            most = templates[k]->type[i] > most ? templates[k]->type[i] : most;
+    return most + 1;
+}
+
 int32_t lrt_tokenizer_begin(const LrtTokenizer *t)
 {
-    return t->model.begin;
+    return t->model.rules.begin;
 }
 
 int32_t lrt_tokenizer_end(const LrtTokenizer *t)
 {
-    return t->model.end;
+    return t->model.rules.end;
 }
 
 bool lrt_tokenizer_is_end(const LrtTokenizer *t, int32_t id)

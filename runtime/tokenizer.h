@@ -1,4 +1,5 @@
-/* tokenizer.h - text to token ids and back: byte-level BPE from GGUF metadata or tokenizer.json. */
+/* tokenizer.h - text to token ids and back: byte-level BPE from GGUF metadata or tokenizer.json, WordPiece from tokenizer.json
+ * or vocab.txt. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,8 +14,10 @@ typedef struct LrtIds {
     size_t count, capacity;
 } LrtIds;
 
-/* Reads PATH: a .gguf (tokenizer.ggml.*) or a tokenizer.json.  Kinds this program does not know are refused by name.
- * tokenizer_config.json, generation_config.json and config.json beside a tokenizer.json give the begin and end tokens. */
+/* Reads PATH: a .gguf (tokenizer.ggml.*), a tokenizer.json, or a BERT's vocab.txt (.txt; tokenizer_config.json beside it says
+ * whether text is lowered and how special tokens are called).  Kinds this program does not know are refused by name; what a
+ * tokenizer.json says about padding and truncation is ignored.  tokenizer_config.json, generation_config.json and config.json
+ * beside a tokenizer.json give the begin and end tokens. */
 LrtTokenizer *lrt_tokenizer_open(const char *path, LrtError *error);
 /* The same from memory: what `lrt_tokenizer_pack` made (the form that programs carry). */
 LrtTokenizer *lrt_tokenizer_unpack(const void *data, size_t size, LrtError *error);
@@ -26,12 +29,15 @@ void lrt_tokenizer_close(LrtTokenizer *tokenizer);
  * text), and what the post-processor adds (begin, end) is added.  Invalid UTF-8 is treated as the tokenizers library does. */
 bool lrt_tokenizer_encode(const LrtTokenizer *tokenizer, const char *text, size_t length, bool specials, LrtIds *ids,
                           LrtError *error);
-/* Appends the text of one token to `out` (room for lrt_tokenizer_longest() bytes); returns the number of bytes.
- * Bytes may end inside a UTF-8 sequence: a streaming caller writes them as they come. */
+/* Appends the text of one token that goes on a text to `out` (room for lrt_tokenizer_longest() bytes); returns the number of
+ * bytes.  Bytes may end inside a UTF-8 sequence: a streaming caller writes them as they come. */
 size_t lrt_tokenizer_decode(const LrtTokenizer *tokenizer, int32_t id, bool skip_special, char *out);
-size_t lrt_tokenizer_longest(const LrtTokenizer *tokenizer); /* bytes of the longest token */
+/* The same for a whole text (room for count * lrt_tokenizer_longest() bytes), whose first token has no space before it. */
+size_t lrt_tokenizer_decode_text(const LrtTokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special, char *out);
+size_t lrt_tokenizer_longest(const LrtTokenizer *tokenizer); /* bytes of the longest token's text */
 
 int32_t lrt_tokenizer_size(const LrtTokenizer *tokenizer); /* ids are 0 .. size - 1 */
+int32_t lrt_tokenizer_types(const LrtTokenizer *tokenizer); /* token types of its pairs: 2 for BERT, else mostly 1 */
 int32_t lrt_tokenizer_begin(const LrtTokenizer *tokenizer); /* -1: none */
 int32_t lrt_tokenizer_end(const LrtTokenizer *tokenizer);   /* -1: none */
 bool lrt_tokenizer_is_end(const LrtTokenizer *tokenizer, int32_t id); /* any end-of-text or end-of-turn token */

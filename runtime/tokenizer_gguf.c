@@ -26,9 +26,9 @@ static bool read_kind(LrtTokenizerModel *m, const GgufFile *file, LrtError *erro
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (!(pre.data ? gguf_string_is(pre, kinds[i].pre) : !strcmp(kinds[i].pre, "default")))
             continue;
-        m->nfc = kinds[i].nfc;
-        m->ignore_merges = kinds[i].ignore_merges;
-        return (!kinds[i].first || lrt_model_add_split(m, kinds[i].first, false, file->path, error)) &&
+        m->rules.ignore_merges = kinds[i].ignore_merges;
+        return (!kinds[i].nfc || lrt_model_add_step(m, STEP_NFC, file->path, error)) &&
+               (!kinds[i].first || lrt_model_add_split(m, kinds[i].first, false, file->path, error)) &&
                lrt_model_add_split(m, kinds[i].pattern, false, file->path, error);
     }
     return lrt_fail(error, LRT_INVALID, "%s: pre-tokenizer '%.*s' is not supported; gpt-2, smollm, llama-bpe, qwen2 and roberta-bpe are",
@@ -87,6 +87,24 @@ static int32_t token_key(const LrtTokenizerModel *m, const GgufFile *file, const
     return id >= 0 && id < m->count ? (int32_t)id : -1;
 }
 
+static void add_text(LrtTemplate *t, const LrtTokenizerRules *r, int32_t text, bool begin, bool end)
+{
+    if (begin)
+        lrt_template_add(t, r->begin, 0);
+    lrt_template_add(t, text, 0);
+    if (end)
+        lrt_template_add(t, r->end, 0);
+}
+
+/* <s> A </s> and <s> A </s> <s> B </s>, as far as the file asks for them. */
+static void set_templates(LrtTokenizerRules *r, bool begin, bool end)
+{
+    r->single.count = r->pair.count = 0;
+    add_text(&r->single, r, TEMPLATE_FIRST, begin, end);
+    add_text(&r->pair, r, TEMPLATE_FIRST, begin, end);
+    add_text(&r->pair, r, TEMPLATE_SECOND, begin, end);
+}
+
 bool lrt_read_tokenizer_gguf(LrtTokenizerModel *m, const char *path, LrtError *error)
 {
     LrtNames names = {0};
@@ -95,12 +113,11 @@ bool lrt_read_tokenizer_gguf(LrtTokenizerModel *m, const char *path, LrtError *e
         return false;
     bool ok = read_kind(m, file, error) && read_tokens(m, file, &names, error) && read_merges(m, file, &names, error);
     if (ok) {
-        m->begin = token_key(m, file, "tokenizer.ggml.bos_token_id");
-        m->end = token_key(m, file, "tokenizer.ggml.eos_token_id");
-        if (m->begin >= 0 && gguf_number(file, "tokenizer.ggml.add_bos_token", 0) != 0)
-            m->before[m->before_count++] = m->begin;
-        if (m->end >= 0 && gguf_number(file, "tokenizer.ggml.add_eos_token", 0) != 0)
-            m->after[m->after_count++] = m->end;
+        LrtTokenizerRules *r = &m->rules;
+        r->begin = token_key(m, file, "tokenizer.ggml.bos_token_id");
+        r->end = token_key(m, file, "tokenizer.ggml.eos_token_id");
+        set_templates(r, r->begin >= 0 && gguf_number(file, "tokenizer.ggml.add_bos_token", 0) != 0,
+                      r->end >= 0 && gguf_number(file, "tokenizer.ggml.add_eos_token", 0) != 0);
     }
     lrt_names_free(&names);
     gguf_close(file);

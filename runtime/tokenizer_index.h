@@ -5,6 +5,28 @@
 
 #include "runtime/tokenizer_model.h"
 
+/* Bytes that grow. */
+typedef struct LrtText {
+    uint8_t *data;
+    size_t length, capacity;
+} LrtText;
+
+bool lrt_text_append(LrtText *text, const void *data, size_t size); /* false: out of memory */
+
+/* An added token as it is looked for in a text. */
+typedef struct LrtAdded {
+    int32_t id;
+    uint8_t *text;
+    size_t length;
+} LrtAdded;
+
+/* Added tokens of one pass over a text. */
+typedef struct LrtAddedList {
+    LrtAdded *tokens;
+    int32_t count;
+    bool starts[256]; /* bytes that begin one of them */
+} LrtAddedList;
+
 struct LrtTokenizer {
     LrtTokenizerModel model;
     int32_t byte_token[256];   /* -1: the vocabulary lacks it */
@@ -12,9 +34,7 @@ struct LrtTokenizer {
     size_t pair_count;
     int32_t *word_slots;       /* bytes -> id, for whole words */
     size_t word_count;
-    int32_t *added;            /* ids of added tokens, longest first */
-    int32_t added_count;
-    bool starts[256];          /* bytes that begin an added token */
+    LrtAddedList added[2];     /* looked for in the text as it is, and in its normal form (TOKEN_NORMAL) */
     pcre2_code *patterns[TOKENIZER_STAGES];
     size_t longest;
     uint64_t hash;
@@ -28,3 +48,24 @@ int32_t lrt_find_merge(const LrtTokenizer *t, int32_t left, int32_t right);
 int32_t lrt_find_word(const LrtTokenizer *t, const uint8_t *text, size_t length);
 /* Builds the indexes over t->model; closes t and returns NULL with an error that names `source` when that fails. */
 LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, const char *source, LrtError *error);
+
+/* Replaces a text by its normal form; `spare` is room for the work.  false: out of memory. */
+bool lrt_normalize(const LrtTokenizerRules *rules, LrtText *text, LrtText *spare);
+/* The character at text[i], and its size; a byte that is not UTF-8 is -1. */
+int32_t lrt_character_at(const uint8_t *text, size_t length, size_t i, size_t *size);
+bool lrt_is_white(int32_t character);
+
+/* A word while it is cut into tokens: room for the algorithms. */
+typedef struct LrtWord {
+    struct LrtSymbol *symbols;
+    struct LrtCandidate *heap;
+    size_t capacity, heap_count;
+    LrtText text;
+} LrtWord;
+
+/* Appends the tokens of a word; false: out of memory. */
+bool lrt_encode_bpe(const LrtTokenizer *t, LrtWord *word, const uint8_t *text, size_t length, LrtIds *ids);
+bool lrt_encode_wordpiece(const LrtTokenizer *t, LrtWord *word, const uint8_t *text, size_t length, LrtIds *ids);
+void lrt_word_free(LrtWord *word);
+/* Appends the tokens of a text without what the post-processor adds. */
+bool lrt_encode_text(const LrtTokenizer *t, const char *text, size_t length, bool specials, LrtIds *ids, LrtError *error);

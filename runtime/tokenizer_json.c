@@ -1,146 +1,71 @@
-/* tokenizer_json.c - byte-level BPE from tokenizer.json, the format of the `tokenizers` library. */
+/* tokenizer_json.c - byte-level BPE and WordPiece from tokenizer.json, the format of the `tokenizers` library: the model and its
+ * vocabulary; tokenizer_parts.c reads what is around the model. */
 #define _GNU_SOURCE
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/checkpoint.h"
 #include "runtime/file.h"
-#include "runtime/tokenizer_model.h"
+#include "runtime/tokenizer_json.h"
 
-typedef struct Reader {
-    LrtTokenizerModel *m;
-    const char *path;
-    const json_t *root;
-    LrtNames names;
-    bool byte_level;
-    LrtError *error;
-} Reader;
-
-static bool refuse(Reader *r, const char *what, const char *name)
-{
-    return lrt_fail(r->error, LRT_INVALID, "%s: %s '%s' is not supported; byte-level BPE tokenizers are", r->path, what,
-                    name ? name : "of an unknown kind");
-}
-
-static const char *type_of(const json_t *part)
-{
-    const char *type = json_string_value(json_object_get(part, "type"));
-    return type ? type : "";
-}
-
-/* Calls `read` for a part, or for each of a Sequence's. */
-static bool each_part(Reader *r, const json_t *part, const char *list, bool (*read)(Reader *, const json_t *))
-{
-    if (!part || json_is_null(part))
-        return true;
-    if (strcmp(type_of(part), "Sequence") != 0)
-        return read(r, part);
-    const json_t *parts = json_object_get(part, list);
-    for (size_t i = 0; i < json_array_size(parts); i++)
-        if (!each_part(r, json_array_get(parts, i), list, read))
-            return false;
-    return true;
-}
-
-static bool read_normalizer(Reader *r, const json_t *part)
-{
-    if (strcmp(type_of(part), "NFC") != 0)
-        return refuse(r, "normalizer", type_of(part));
-    r->m->nfc = 1;
-    return true;
-}
-
-static bool read_split(Reader *r, const json_t *part)
-{
-    const json_t *pattern = json_object_get(part, "pattern");
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const char *behavior = json_string_value(json_object_get(part, "behavior"));
-    bool removed = behavior && !strcmp(behavior, "Removed");
-    if (!regex || !behavior || (strcmp(behavior, "Isolated") != 0 && !removed) || json_is_true(json_object_get(part, "invert")))
-        return refuse(r, "pre-tokenizer Split with behavior", behavior);
-    return lrt_model_add_split(r->m, regex, removed, r->path, r->error);
-}
-
-static bool read_pre_tokenizer(Reader *r, const json_t *part)
-{
-    const char *type = type_of(part);
-    if (!strcmp(type, "Split"))
-        return read_split(r, part);
-    if (!strcmp(type, "Digits"))
-        return lrt_model_add_split(r->m, json_is_true(json_object_get(part, "individual_digits")) ? "\\p{N}" : "\\p{N}+", false,
-                                   r->path, r->error);
-    if (strcmp(type, "ByteLevel") != 0)
-        return refuse(r, "pre-tokenizer", type);
-    r->byte_level = true;
-    if (json_is_true(json_object_get(part, "add_prefix_space")))
-        r->m->prefix_space = 1;
-    return json_is_false(json_object_get(part, "use_regex")) || lrt_model_add_split(r->m, lrt_gpt2_pattern, false, r->path, r->error);
-}
-
-static bool add_extra(Reader *r, int32_t *list, int32_t *count, const json_t *value)
-{
-    json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-    if (*count == TOKENIZER_EXTRA || id < 0 || id >= r->m->count)
-        return lrt_fail(r->error, LRT_INVALID, "%s: its post-processor adds a token that there is not", r->path);
-    list[(*count)++] = (int32_t)id;
-    return true;
-}
-
-/* TemplateProcessing: [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}, ...] with ids in special_tokens. */
-static bool read_template(Reader *r, const json_t *part)
-{
-    const json_t *single = json_object_get(part, "single"), *specials = json_object_get(part, "special_tokens");
-    bool after = false;
-    for (size_t i = 0; i < json_array_size(single); i++) {
-        const json_t *item = json_array_get(single, i), *special = json_object_get(item, "SpecialToken");
-        if (json_object_get(item, "Sequence")) {
-            after = true;
-            continue;
-        }
-        const char *name = json_string_value(json_object_get(special, "id"));
-        const json_t *ids = name ? json_object_get(json_object_get(specials, name), "ids") : NULL;
-        for (size_t k = 0; k == 0 || k < json_array_size(ids); k++)
-            if (!add_extra(r, after ? r->m->after : r->m->before, after ? &r->m->after_count : &r->m->before_count,
-                           json_array_get(ids, k)))
-                return false;
-    }
-    return true;
-}
-
-static bool read_post_processor(Reader *r, const json_t *part)
-{
-    const char *type = type_of(part);
-    if (!strcmp(type, "ByteLevel"))
-        return true;
-    if (!strcmp(type, "TemplateProcessing"))
-        return read_template(r, part);
-    if (strcmp(type, "RobertaProcessing") != 0 && strcmp(type, "BertProcessing") != 0)
-        return refuse(r, "post-processor", type);
-    const json_t *cls = json_array_get(json_object_get(part, "cls"), 1), *sep = json_array_get(json_object_get(part, "sep"), 1);
-    return add_extra(r, r->m->before, &r->m->before_count, cls) &&
-           add_extra(r, r->m->after, &r->m->after_count, sep);
-}
+typedef LrtTokenizerReader Reader;
 
 /* --- vocabulary -------------------------------------------------------------------------------------------------------- */
 
-static bool check_model(Reader *r, const json_t *model)
+/* Older libraries wrote no type of the model. */
+static const char *model_type(const json_t *model)
 {
-    bool untyped = !json_object_get(model, "type") && json_object_get(model, "merges"); /* as older libraries wrote it */
-    if (strcmp(type_of(model), "BPE") != 0 && !untyped)
-        return refuse(r, "model", type_of(model));
+    const char *type = lrt_json_type(model);
+    if (*type)
+        return type;
+    return json_object_get(model, "merges") ? "BPE" : json_object_get(model, "max_input_chars_per_word") ? "WordPiece" : "";
+}
+
+static bool check_bpe(Reader *r, const json_t *model)
+{
     static const char *const off[] = {"byte_fallback", "fuse_unk"};
     for (int i = 0; i < 2; i++)
         if (json_is_true(json_object_get(model, off[i])))
-            return refuse(r, "BPE with", off[i]);
+            return lrt_json_refuse(r, "BPE with", off[i]);
     static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
         const char *text = json_string_value(json_object_get(model, empty[i]));
         if (text && *text)
-            return refuse(r, "BPE with", empty[i]);
+            return lrt_json_refuse(r, "BPE with", empty[i]);
     }
-    r->m->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
+    if (!r->byte_level)
+        return lrt_json_refuse(r, "a pre-tokenizer without", "ByteLevel");
+    if (!json_is_array(json_object_get(model, "merges")))
+        return lrt_fail(r->error, LRT_INVALID, "%s: the model has no list \"merges\"", r->path);
+    r->m->rules.ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
     return true;
+}
+
+static bool check_wordpiece(Reader *r, const json_t *model)
+{
+    LrtTokenizerRules *rules = &r->m->rules;
+    const json_t *prefix = json_object_get(model, "continuing_subword_prefix"), *most = json_object_get(model, "max_input_chars_per_word");
+    if (r->byte_level || !r->split)
+        return lrt_json_refuse(r, "WordPiece with the pre-tokenizer", r->split ? "ByteLevel" : "none");
+    const char *text = prefix && !json_is_null(prefix) ? json_string_value(prefix) : "##";
+    if (!text || strlen(text) >= PREFIX_BYTES)
+        return lrt_fail(r->error, LRT_INVALID, "%s: \"continuing_subword_prefix\" is not a text of less than %d bytes", r->path, PREFIX_BYTES);
+    if (most && (!json_is_integer(most) || json_integer_value(most) < 1 || json_integer_value(most) > INT32_MAX))
+        return lrt_fail(r->error, LRT_INVALID, "%s: \"max_input_chars_per_word\" is not a number of 1 and more", r->path);
+    memcpy(rules->prefix, text, strlen(text) + 1);
+    rules->word_max = most ? (int32_t)json_integer_value(most) : 100;
+    rules->kind = TOKENIZER_WORDPIECE;
+    return true;
+}
+
+static bool check_model(Reader *r, const json_t *model)
+{
+    const char *type = model_type(model);
+    if (!strcmp(type, "BPE") ? !check_bpe(r, model)
+                             : strcmp(type, "WordPiece") != 0 ? !lrt_json_refuse(r, "model", type) : !check_wordpiece(r, model))
+        return false;
+    return json_is_object(json_object_get(model, "vocab")) ||
+           lrt_fail(r->error, LRT_INVALID, "%s: the model has no \"vocab\"", r->path);
 }
 
 enum { HOLES_MAX = 1 << 20 };
@@ -200,6 +125,9 @@ static void add_flags(Reader *r, const json_t *added)
         for (int k = 0; k < 4; k++)
             if (json_is_true(json_object_get(token, keys[k].key)))
                 flags |= keys[k].flag;
+        const json_t *normal = json_object_get(token, "normalized");
+        if (normal ? json_is_true(normal) : !(flags & TOKEN_SPECIAL))
+            flags |= TOKEN_NORMAL;
         r->m->flags[id] = (uint8_t)flags;
         r->names.text[id] = content;
         r->names.length[id] = strlen(content);
@@ -218,27 +146,38 @@ static bool read_merge(Reader *r, const json_t *merge)
     return space && lrt_model_add_merge(r->m, &r->names, both, (size_t)(space - both), space + 1, strlen(space + 1));
 }
 
-static bool read_model(Reader *r)
+static bool read_merges(Reader *r, const json_t *merges)
 {
-    const json_t *model = json_object_get(r->root, "model"), *added = json_object_get(r->root, "added_tokens");
-    const json_t *merges = json_object_get(model, "merges");
-    if (!check_model(r, model))
-        return false;
-    if (!json_is_object(json_object_get(model, "vocab")) || !json_is_array(merges))
-        return lrt_fail(r->error, LRT_INVALID, "%s: the model has no \"vocab\" or no \"merges\"", r->path);
-    if (!name_tokens(r, json_object_get(model, "vocab"), added))
-        return false;
-    add_flags(r, added);
-    for (int32_t i = 0; i < r->m->count; i++)
-        if (!lrt_model_set_token(r->m, i, r->names.text[i], r->names.length[i], r->m->flags[i] & TOKEN_ADDED, r->error))
-            return false;
     r->m->merges = calloc(json_array_size(merges) + 1, sizeof *r->m->merges);
-    if (!r->m->merges || !lrt_names_build(&r->names, r->m->count, r->error))
+    if (!r->m->merges)
         return lrt_fail(r->error, LRT_FAILED, "out of memory");
     for (size_t i = 0; i < json_array_size(merges); i++)
         if (!read_merge(r, json_array_get(merges, i)))
             return lrt_fail(r->error, LRT_INVALID, "%s: merge %zu joins no two tokens", r->path, i);
     return true;
+}
+
+static bool read_unknown(Reader *r, const json_t *model)
+{
+    const char *name = json_string_value(json_object_get(model, "unk_token"));
+    r->m->rules.unknown = name && *name ? lrt_names_find(&r->names, name, strlen(name)) : -1;
+    return r->m->rules.unknown >= 0 ||
+           lrt_fail(r->error, LRT_INVALID, "%s: the model's \"unk_token\" '%.60s' is not in its vocabulary", r->path, name ? name : "");
+}
+
+static bool read_model(Reader *r)
+{
+    const json_t *model = json_object_get(r->root, "model"), *added = json_object_get(r->root, "added_tokens");
+    if (!check_model(r, model) || !name_tokens(r, json_object_get(model, "vocab"), added))
+        return false;
+    add_flags(r, added);
+    const bool wordpiece = r->m->rules.kind == TOKENIZER_WORDPIECE;
+    for (int32_t i = 0; i < r->m->count; i++)
+        if (!lrt_model_set_token(r->m, i, r->names.text[i], r->names.length[i], wordpiece || (r->m->flags[i] & TOKEN_ADDED), r->error))
+            return false;
+    if (!lrt_names_build(&r->names, r->m->count, r->error))
+        return false;
+    return wordpiece ? read_unknown(r, model) : read_merges(r, json_object_get(model, "merges"));
 }
 
 /* --- begin and end ------------------------------------------------------------------------------------------------------ */
@@ -268,6 +207,7 @@ static void read_neighbours(Reader *r)
     static const char *const files[] = {"tokenizer_config.json", "generation_config.json", "config.json"};
     static const char *const keys[][2] = {{"bos_token", "eos_token"}, {"bos_token_id", "eos_token_id"}};
     const char *slash = strrchr(r->path, '/');
+    LrtTokenizerRules *rules = &r->m->rules;
     for (int i = 0; i < 3; i++) {
         char *path = NULL;
         LrtError ignored = {LRT_OK, ""};
@@ -278,8 +218,8 @@ static void read_neighbours(Reader *r)
         for (int k = 0; k < 2; k++) {
             int32_t begin = token_of(r, json_object_get(root, keys[k][0]), false);
             int32_t end = token_of(r, json_object_get(root, keys[k][1]), true);
-            r->m->begin = r->m->begin < 0 ? begin : r->m->begin;
-            r->m->end = r->m->end < 0 ? end : r->m->end;
+            rules->begin = rules->begin < 0 ? begin : rules->begin;
+            rules->end = rules->end < 0 ? end : rules->end;
         }
         json_decref(root);
         free(path);
@@ -292,11 +232,8 @@ bool lrt_read_tokenizer_json(LrtTokenizerModel *m, const char *path, LrtError *e
     Reader r = {.m = m, .path = path, .root = root, .error = error};
     if (!root)
         return false;
-    bool ok = each_part(&r, json_object_get(root, "normalizer"), "normalizers", read_normalizer) &&
-              each_part(&r, json_object_get(root, "pre_tokenizer"), "pretokenizers", read_pre_tokenizer) && read_model(&r) &&
-              each_part(&r, json_object_get(root, "post_processor"), "processors", read_post_processor);
-    if (ok && !r.byte_level)
-        ok = refuse(&r, "a pre-tokenizer without", "ByteLevel");
+    bool ok = lrt_json_normalizer(&r) && lrt_json_pre_tokenizer(&r) && read_model(&r) && lrt_json_post_processor(&r) &&
+              lrt_json_decoder(&r);
     if (ok)
         read_neighbours(&r);
     lrt_names_free(&r.names);

@@ -25,7 +25,6 @@ void lrt_tokenizer_model_free(LrtTokenizerModel *m)
 bool lrt_model_reserve(LrtTokenizerModel *m, int32_t count, LrtError *error)
 {
     m->count = count;
-    m->begin = m->end = -1;
     m->offsets = calloc((size_t)count + 1, sizeof *m->offsets);
     m->flags = calloc((size_t)count + 1, 1);
     return (m->offsets && m->flags) || lrt_fail(error, LRT_FAILED, "out of memory");
@@ -100,15 +99,63 @@ bool lrt_model_set_token(LrtTokenizerModel *m, int32_t id, const char *text, siz
 
 bool lrt_model_add_split(LrtTokenizerModel *m, const char *pattern, bool drop, const char *path, LrtError *error)
 {
-    if (m->split_count == TOKENIZER_STAGES || strlen(pattern) >= PATTERN_BYTES)
+    LrtTokenizerRules *r = &m->rules;
+    if (r->split_count == TOKENIZER_STAGES || strlen(pattern) >= PATTERN_BYTES)
         return lrt_fail(error, LRT_INVALID, "%s: its pre-tokenizer has too many or too long patterns", path);
-    LrtSplit *split = &m->splits[m->split_count++];
+    LrtSplit *split = &r->splits[r->split_count++];
     memcpy(split->pattern, pattern, strlen(pattern) + 1);
     split->drop_matches = drop;
     return true;
 }
 
+bool lrt_model_add_step(LrtTokenizerModel *m, LrtStep step, const char *path, LrtError *error)
+{
+    LrtTokenizerRules *r = &m->rules;
+    if (r->step_count == TOKENIZER_STEPS)
+        return lrt_fail(error, LRT_INVALID, "%s: its normalizer has more than %d steps", path, TOKENIZER_STEPS);
+    r->steps[r->step_count++] = (int32_t)step;
+    return true;
+}
+
+bool lrt_model_add_bert_steps(LrtTokenizerModel *m, bool clean, bool chinese, int accents, bool lower, const char *path, LrtError *error)
+{
+    const bool strip = accents < 0 ? lower : accents;
+    return (!clean || lrt_model_add_step(m, STEP_CLEAN, path, error)) &&
+           (!chinese || lrt_model_add_step(m, STEP_CHINESE, path, error)) &&
+           (!strip || (lrt_model_add_step(m, STEP_NFD, path, error) && lrt_model_add_step(m, STEP_ACCENTS, path, error))) &&
+           (!lower || lrt_model_add_step(m, STEP_LOWER, path, error));
+}
+
+bool lrt_model_add_bert_splits(LrtTokenizerModel *m, const char *path, LrtError *error)
+{
+    return lrt_model_add_split(m, "\\s+", true, path, error) &&
+           lrt_model_add_split(m, "[!-/:-@\\[-`{-~\\p{P}]", false, path, error);
+}
+
+void lrt_rules_init(LrtTokenizerRules *r)
+{
+    memset(r, 0, sizeof *r);
+    r->begin = r->end = r->unknown = -1;
+    lrt_template_add(&r->single, TEMPLATE_FIRST, 0);
+    lrt_template_add(&r->pair, TEMPLATE_FIRST, 0);
+    lrt_template_add(&r->pair, TEMPLATE_SECOND, 0);
+}
+
+bool lrt_template_add(LrtTemplate *t, int32_t id, int32_t type)
+{
+    if (t->count == TEMPLATE_ITEMS)
+        return false;
+    t->id[t->count] = id;
+    t->type[t->count++] = type;
+    return true;
+}
+
 /* --- names ------------------------------------------------------------------------------------------------------------- */
+
+static bool is_name(const LrtNames *n, int32_t id, const char *text, size_t length)
+{
+    return n->length[id] == length && !memcmp(n->text[id], text, length);
+}
 
 bool lrt_names_build(LrtNames *n, int32_t count, LrtError *error)
 {
@@ -121,9 +168,9 @@ bool lrt_names_build(LrtNames *n, int32_t count, LrtError *error)
     memset(n->slots, 0xff, sizeof *n->slots * n->slot_count);
     for (int32_t id = 0; id < count; id++) {
         size_t at = XXH3_64bits(n->text[id], n->length[id]) & (n->slot_count - 1);
-        while (n->slots[at] >= 0)
+        while (n->slots[at] >= 0 && !is_name(n, n->slots[at], n->text[id], n->length[id]))
             at = (at + 1) & (n->slot_count - 1);
-        n->slots[at] = id;
+        n->slots[at] = id; /* of equal names the last counts; holes are all equal */
     }
     return true;
 }
@@ -131,11 +178,9 @@ bool lrt_names_build(LrtNames *n, int32_t count, LrtError *error)
 int32_t lrt_names_find(const LrtNames *n, const char *text, size_t length)
 {
     size_t at = XXH3_64bits(text, length) & (n->slot_count - 1);
-    for (; n->slots[at] >= 0; at = (at + 1) & (n->slot_count - 1)) {
-        int32_t id = n->slots[at];
-        if (n->length[id] == length && !memcmp(n->text[id], text, length))
-            return id;
-    }
+    for (; n->slots[at] >= 0; at = (at + 1) & (n->slot_count - 1))
+        if (is_name(n, n->slots[at], text, length))
+            return n->slots[at];
     return -1;
 }
 

@@ -4,8 +4,29 @@
 #pragma once
 #include "runtime/tokenizer.h"
 
-enum LrtTokenFlags { TOKEN_ADDED = 1, TOKEN_SPECIAL = 2, TOKEN_LSTRIP = 4, TOKEN_RSTRIP = 8, TOKEN_WORD = 16, TOKEN_END = 32 };
-enum { TOKENIZER_STAGES = 8, TOKENIZER_EXTRA = 8, PATTERN_BYTES = 1024 };
+enum LrtTokenFlags {
+    TOKEN_ADDED = 1,
+    TOKEN_SPECIAL = 2,
+    TOKEN_LSTRIP = 4,
+    TOKEN_RSTRIP = 8,
+    TOKEN_WORD = 16,
+    TOKEN_END = 32,
+    TOKEN_NORMAL = 64, /* an added token that is looked for after the text has its normal form */
+};
+enum { TOKENIZER_STAGES = 8, TOKENIZER_STEPS = 8, TEMPLATE_ITEMS = 16, PATTERN_BYTES = 1024, PREFIX_BYTES = 32, TYPE_MAX = 15 };
+
+typedef enum LrtTokenizerKind {
+    TOKENIZER_BPE,       /* byte-level byte pair encoding: GPT-2, RoBERTa, Llama 3, Qwen */
+    TOKENIZER_WORDPIECE, /* BERT */
+    TOKENIZER_KINDS
+} LrtTokenizerKind;
+
+/* What is done to a text before it is split, in this order. */
+typedef enum LrtStep {
+#define STEP(id, function) STEP_##id,
+#include "runtime/tokenizer_steps.def"
+    STEP_COUNT
+} LrtStep;
 
 typedef struct LrtMerge {
     int32_t left, right, result;
@@ -17,6 +38,28 @@ typedef struct LrtSplit {
     int32_t drop_matches;
 } LrtSplit;
 
+/* What the post-processor makes of one text or of two: their tokens, and tokens it adds. */
+enum { TEMPLATE_FIRST = -1, TEMPLATE_SECOND = -2 };
+typedef struct LrtTemplate {
+    int32_t count;
+    int32_t id[TEMPLATE_ITEMS];   /* a token, TEMPLATE_FIRST or TEMPLATE_SECOND */
+    int32_t type[TEMPLATE_ITEMS]; /* token type: 0 .. TYPE_MAX */
+} LrtTemplate;
+
+/* All of a tokenizer but its tables; plain data without padding, so that equal rules are equal bytes. */
+typedef struct LrtTokenizerRules {
+    int32_t kind;                 /* LrtTokenizerKind */
+    int32_t steps[TOKENIZER_STEPS], step_count; /* LrtStep */
+    LrtSplit splits[TOKENIZER_STAGES];
+    int32_t split_count;
+    int32_t prefix_space, ignore_merges;
+    char prefix[PREFIX_BYTES];    /* WordPiece: spelled before a token that goes on a word, "##" */
+    int32_t unknown, word_max;    /* WordPiece: what a word becomes that has no tokens, or more characters; -1: none */
+    int32_t cleanup;              /* WordPiece: decoding takes the space away before punctuation */
+    LrtTemplate single, pair;
+    int32_t begin, end;           /* -1: none */
+} LrtTokenizerRules;
+
 typedef struct LrtTokenizerModel {
     int32_t count;             /* tokens */
     uint32_t *offsets;         /* [count + 1] into bytes */
@@ -25,12 +68,7 @@ typedef struct LrtTokenizerModel {
     size_t byte_count, byte_capacity;
     LrtMerge *merges;          /* by rank */
     int32_t merge_count;
-    LrtSplit splits[TOKENIZER_STAGES];
-    int32_t split_count;
-    int32_t nfc, prefix_space, ignore_merges;
-    int32_t before[TOKENIZER_EXTRA], after[TOKENIZER_EXTRA]; /* added around a text */
-    int32_t before_count, after_count;
-    int32_t begin, end;        /* -1: none */
+    LrtTokenizerRules rules;
 } LrtTokenizerModel;
 
 extern const char lrt_gpt2_pattern[], lrt_llama3_pattern[], lrt_qwen2_pattern[];
@@ -38,6 +76,9 @@ extern const char lrt_gpt2_pattern[], lrt_llama3_pattern[], lrt_qwen2_pattern[];
 /* Fills the model; false with an error.  The caller frees it either way. */
 bool lrt_read_tokenizer_json(LrtTokenizerModel *model, const char *path, LrtError *error);
 bool lrt_read_tokenizer_gguf(LrtTokenizerModel *model, const char *path, LrtError *error);
+bool lrt_read_tokenizer_vocab(LrtTokenizerModel *model, const char *path, LrtError *error);
+/* Rules that add nothing to a text and have no begin and end. */
+void lrt_rules_init(LrtTokenizerRules *rules);
 void lrt_tokenizer_model_free(LrtTokenizerModel *model);
 
 /* For readers.  Tokens come in the order of ids. */
@@ -45,6 +86,13 @@ bool lrt_model_reserve(LrtTokenizerModel *model, int32_t count, LrtError *error)
 /* A token written in GPT-2's printable characters, or (plain) as it is. */
 bool lrt_model_set_token(LrtTokenizerModel *model, int32_t id, const char *text, size_t length, bool plain, LrtError *error);
 bool lrt_model_add_split(LrtTokenizerModel *model, const char *pattern, bool drop, const char *path, LrtError *error);
+bool lrt_model_add_step(LrtTokenizerModel *model, LrtStep step, const char *path, LrtError *error);
+/* BERT's normal form; `accents`: 1 stripped, 0 kept, -1 as `lower`. */
+bool lrt_model_add_bert_steps(LrtTokenizerModel *model, bool clean, bool chinese, int accents, bool lower, const char *path,
+                              LrtError *error);
+bool lrt_model_add_bert_splits(LrtTokenizerModel *model, const char *path, LrtError *error);
+/* Appends a token, TEMPLATE_FIRST or TEMPLATE_SECOND; false: no room. */
+bool lrt_template_add(LrtTemplate *t, int32_t id, int32_t type);
 
 /* Text of tokens to ids while reading merges: a hash over the tokens' file spelling. */
 typedef struct LrtNames {

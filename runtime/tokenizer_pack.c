@@ -10,13 +10,10 @@ typedef struct Packed {
     char magic[8];
     uint64_t byte_count;
     int32_t count, merge_count;
-    LrtSplit splits[TOKENIZER_STAGES];
-    int32_t split_count, nfc, prefix_space, ignore_merges;
-    int32_t before[TOKENIZER_EXTRA], after[TOKENIZER_EXTRA];
-    int32_t before_count, after_count, begin, end;
+    LrtTokenizerRules rules;
 } Packed;
 
-static const char magic[8] = "LRTTOK\x01\n";
+static const char magic[8] = "LRTTOK\x02\n";
 
 static size_t packed_size(const Packed *p)
 {
@@ -39,11 +36,7 @@ void *lrt_tokenizer_pack(const LrtTokenizer *t, size_t *size, LrtError *error)
     memcpy(p.magic, magic, sizeof magic);
     p.byte_count = m->byte_count;
     p.count = m->count, p.merge_count = m->merge_count;
-    memcpy(p.splits, m->splits, sizeof p.splits);
-    p.split_count = m->split_count, p.nfc = m->nfc, p.prefix_space = m->prefix_space, p.ignore_merges = m->ignore_merges;
-    memcpy(p.before, m->before, sizeof p.before);
-    memcpy(p.after, m->after, sizeof p.after);
-    p.before_count = m->before_count, p.after_count = m->after_count, p.begin = m->begin, p.end = m->end;
+    memcpy(&p.rules, &m->rules, sizeof p.rules);
     *size = packed_size(&p);
     uint8_t *data = malloc(*size), *at = data;
     if (!data) {
@@ -58,26 +51,45 @@ void *lrt_tokenizer_pack(const LrtTokenizer *t, size_t *size, LrtError *error)
     return data;
 }
 
-static bool good_ids(const int32_t *ids, int32_t count, int32_t tokens)
+static bool is_text(const char *text, size_t room)
 {
-    if (count < 0 || count > TOKENIZER_EXTRA)
+    return memchr(text, '\0', room) != NULL;
+}
+
+/* Each text stands in its template once. */
+static bool good_template(const LrtTemplate *t, int texts, int32_t tokens)
+{
+    int found[3] = {0};
+    if (t->count < 0 || t->count > TEMPLATE_ITEMS)
         return false;
-    for (int32_t i = 0; i < count; i++)
-        if (ids[i] < 0 || ids[i] >= tokens)
+    for (int32_t i = 0; i < t->count; i++) {
+        if (t->id[i] < TEMPLATE_SECOND || t->id[i] >= tokens || t->type[i] < 0 || t->type[i] > TYPE_MAX)
             return false;
-    return true;
+        found[t->id[i] < 0 ? -t->id[i] : 0]++;
+    }
+    return found[1] == 1 && found[2] == texts - 1;
+}
+
+static bool good_rules(const LrtTokenizerRules *r, int32_t tokens)
+{
+    if (r->kind < 0 || r->kind >= TOKENIZER_KINDS || r->step_count < 0 || r->step_count > TOKENIZER_STEPS || r->split_count < 0 ||
+        r->split_count > TOKENIZER_STAGES || !is_text(r->prefix, sizeof r->prefix) || r->begin < -1 || r->begin >= tokens ||
+        r->end < -1 || r->end >= tokens || r->unknown < (r->kind == TOKENIZER_WORDPIECE ? 0 : -1) || r->unknown >= tokens ||
+        r->word_max < 0)
+        return false;
+    for (int i = 0; i < r->step_count; i++)
+        if (r->steps[i] < 0 || r->steps[i] >= STEP_COUNT)
+            return false;
+    for (int i = 0; i < TOKENIZER_STAGES; i++)
+        if (!is_text(r->splits[i].pattern, PATTERN_BYTES))
+            return false;
+    return good_template(&r->single, 1, tokens) && good_template(&r->pair, 2, tokens);
 }
 
 static bool check_packed(const Packed *p, size_t size)
 {
-    if (memcmp(p->magic, magic, sizeof magic) != 0 || p->count < 0 || p->merge_count < 0 || p->byte_count > size ||
-        packed_size(p) != size || p->split_count < 0 || p->split_count > TOKENIZER_STAGES || p->begin < -1 || p->begin >= p->count ||
-        p->end < -1 || p->end >= p->count)
-        return false;
-    for (int i = 0; i < TOKENIZER_STAGES; i++)
-        if (!memchr(p->splits[i].pattern, '\0', PATTERN_BYTES))
-            return false;
-    return good_ids(p->before, p->before_count, p->count) && good_ids(p->after, p->after_count, p->count);
+    return memcmp(p->magic, magic, sizeof magic) == 0 && p->count >= 0 && p->merge_count >= 0 && p->byte_count <= size &&
+           packed_size(p) == size && good_rules(&p->rules, p->count);
 }
 
 static bool check_tables(const LrtTokenizerModel *m)
@@ -118,11 +130,7 @@ LrtTokenizer *lrt_tokenizer_unpack(const void *data, size_t size, LrtError *erro
     LrtTokenizerModel *m = &t->model;
     const uint8_t *at = (const uint8_t *)data + sizeof p;
     m->count = p.count, m->merge_count = p.merge_count, m->byte_count = (size_t)p.byte_count;
-    memcpy(m->splits, p.splits, sizeof p.splits);
-    m->split_count = p.split_count, m->nfc = p.nfc, m->prefix_space = p.prefix_space, m->ignore_merges = p.ignore_merges;
-    memcpy(m->before, p.before, sizeof p.before);
-    memcpy(m->after, p.after, sizeof p.after);
-    m->before_count = p.before_count, m->after_count = p.after_count, m->begin = p.begin, m->end = p.end;
+    memcpy(&m->rules, &p.rules, sizeof p.rules);
     m->offsets = copy_part(&at, sizeof *m->offsets * ((size_t)m->count + 1));
     m->merges = copy_part(&at, sizeof *m->merges * (size_t)m->merge_count);
     m->flags = copy_part(&at, (size_t)m->count);

@@ -453,6 +453,10 @@ START_TEST(shards_are_one_checkpoint)
     ck_assert_str_eq(json_string_value(type), "llama");
     ck_assert_uint_eq(lrt_checkpoint_hash(shards), lrt_checkpoint_hash(golden));
     lrt_checkpoint_close(shards);
+    put_text("vocab.txt", "[UNK]\n");
+    shards = open_good(folder);
+    ck_assert_str_eq(lrt_checkpoint_tokenizer_path(shards), path_of("vocab.txt"));
+    lrt_checkpoint_close(shards);
     put_text("tokenizer.json", "{}");
     shards = open_good(folder);
     ck_assert_str_eq(lrt_checkpoint_tokenizer_path(shards), path_of("tokenizer.json"));

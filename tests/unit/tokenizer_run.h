@@ -30,8 +30,7 @@ static inline Bytes decode(const LrtTokenizer *t, const int32_t *ids, size_t cou
 {
     Bytes bytes = {malloc(count * lrt_tokenizer_longest(t) + 1), 0};
     ck_assert_ptr_nonnull(bytes.data);
-    for (size_t i = 0; i < count; i++)
-        bytes.length += lrt_tokenizer_decode(t, ids[i], skip, bytes.data + bytes.length);
+    bytes.length = lrt_tokenizer_decode_text(t, ids, count, skip, bytes.data);
     bytes.data[bytes.length] = '\0';
     return bytes;
 }
