@@ -1,6 +1,6 @@
-/* fuzz_tokenizer.c - any bytes as a tokenizer: as tokenizer.json, and as the packed form that
- * programs carry.  What is not refused with a message encodes a text to ids that there are,
- * and packs to bytes that unpack to the same tokenizer. */
+/* fuzz_tokenizer.c - any bytes as a tokenizer: as tokenizer.json, as vocab.txt, and as the
+ * packed form that programs carry.  What is not refused with a message encodes a text to ids
+ * that there are, and packs to bytes that unpack to the same tokenizer. */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
@@ -13,22 +13,35 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char text[] =
-    "The cat's  12 ab\tcaf\xc3\xa9 e\xcc\x81 <s>\n\xff</s> \xf0\x9f\x98\x80 ab";
+static const char text[] = "The cat's  12 ab\tcaf\xc3\xa9 e\xcc\x81 <s>\n\xff</s> "
+                           "\xf0\x9f\x98\x80 ab \xe4\xb8\xad[MASK] \xc4\xb0\xe2\x80\x8b.";
 
-#define SMALL                                                                                  \
-    "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"added_tokens\": [{\"id\": 4, "           \
-    "\"content\": "                                                                            \
-    "\"<s>\", \"special\": true, \"lstrip\": true}], \"post_processor\": {\"type\": "          \
-    "\"RobertaProcessing\", \"cls\": [\"<s>\", 4], \"sep\": [\"<s>\", 4]}, \"model\": "        \
-    "{\"type\": "                                                                              \
-    "\"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\\u0120\": 3}, \"merges\": [\"a "   \
-    "b\"]}}"
+/* Byte-level BPE, and WordPiece. */
+static const char *const good[] = {
+    "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"added_tokens\": [{\"id\": 4, "
+    "\"content\": "
+    "\"<s>\", \"special\": true, \"lstrip\": true}], \"post_processor\": {\"type\": "
+    "\"RobertaProcessing\", \"cls\": [\"<s>\", 4], \"sep\": [\"<s>\", 4]}, \"model\": "
+    "{\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\\u0120\": 3}, "
+    "\"merges\": [\"a b\"]}}",
+    "{\"normalizer\": {\"type\": \"BertNormalizer\"}, \"pre_tokenizer\": {\"type\": "
+    "\"BertPreTokenizer\"}, \"added_tokens\": [{\"id\": 1, \"content\": \"[CLS]\", "
+    "\"special\": true}], \"post_processor\": {\"type\": \"BertProcessing\", \"cls\": "
+    "[\"[CLS]\", 1], \"sep\": [\"[CLS]\", 1]}, \"model\": {\"type\": \"WordPiece\", "
+    "\"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0, \"[CLS]\": 1, \"the\": 2, \"a\": 3, "
+    "\"##b\": 4, \"caf\": 5, \"##e\": 6}}}",
+};
 
 static void check(bool ok)
 {
     if (!ok)
         abort();
+}
+
+static void write_file(const char *path, const void *data, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    check(file && fwrite(data, 1, size, file) == size && fclose(file) == 0);
 }
 
 static LrtIds encode(const LrtTokenizer *t, bool specials)
@@ -41,12 +54,15 @@ static LrtIds encode(const LrtTokenizer *t, bool specials)
 
 static void check_ids(const LrtTokenizer *t, const LrtIds *ids)
 {
-    char *out = malloc(lrt_tokenizer_longest(t) + 1);
+    const size_t longest = lrt_tokenizer_longest(t);
+    char *out = malloc((ids->count + 1) * longest + 1);
     check(out);
     for (size_t i = 0; i < ids->count; i++) {
         check(ids->data[i] >= 0 && ids->data[i] < lrt_tokenizer_size(t));
-        check(lrt_tokenizer_decode(t, ids->data[i], false, out) <= lrt_tokenizer_longest(t));
+        check(lrt_tokenizer_decode(t, ids->data[i], false, out) <= longest);
     }
+    check(lrt_tokenizer_decode_text(t, ids->data, ids->count, false, out) <=
+          ids->count * longest);
     free(out);
 }
 
@@ -99,30 +115,49 @@ static void use_file(const uint8_t *data, size_t size)
     close(file);
 }
 
+/* A line of tokenizer_config.json, then vocab.txt. */
+static void use_vocab(const uint8_t *data, size_t size)
+{
+    static char folder[] = "/tmp/loracc_fuzz_tokenizer_XXXXXX", config[64], vocab[64];
+    const uint8_t *line = memchr(data, '\n', size);
+    const size_t first = line ? (size_t)(line - data) : 0, rest = line ? first + 1 : 0;
+    LrtError error = {LRT_OK, ""};
+    if (!*vocab) {
+        check(mkdtemp(folder));
+        snprintf(config, sizeof config, "%s/tokenizer_config.json", folder);
+        snprintf(vocab, sizeof vocab, "%s/vocab.txt", folder);
+    }
+    write_file(config, data, first);
+    write_file(vocab, data + rest, size - rest);
+    if (first == 0)
+        unlink(config);
+    use(lrt_tokenizer_open(vocab, &error), &error);
+}
+
 /* A packed form is too large to be found by chance: the input is a list of changes to a good
  * one, each the place (two bytes) and what is added to the byte there. */
-static void use_packed(const uint8_t *data, size_t size)
+static void use_packed(int kind, const uint8_t *data, size_t size)
 {
-    static const char good[] = SMALL;
-    static uint8_t *packed;
-    static size_t length;
+    static uint8_t *packed[2];
+    static size_t length[2];
     LrtError error = {LRT_OK, ""};
-    if (!packed) {
+    if (!packed[kind]) {
         const int file = memfd_create("tokenizer.json", 0);
+        const ssize_t bytes = (ssize_t)strlen(good[kind]);
         char path[64];
-        check(file >= 0 && write(file, good, sizeof good - 1) == (ssize_t)sizeof good - 1);
+        check(file >= 0 && write(file, good[kind], (size_t)bytes) == bytes);
         snprintf(path, sizeof path, "/proc/self/fd/%d", file);
         LrtTokenizer *t = lrt_tokenizer_open(path, &error);
-        check(t && (packed = lrt_tokenizer_pack(t, &length, &error)) != NULL);
+        check(t && (packed[kind] = lrt_tokenizer_pack(t, &length[kind], &error)) != NULL);
         lrt_tokenizer_close(t);
         close(file);
     }
-    uint8_t *changed = malloc(length);
+    uint8_t *changed = malloc(length[kind]);
     check(changed);
-    memcpy(changed, packed, length);
+    memcpy(changed, packed[kind], length[kind]);
     for (size_t i = 0; i + 3 <= size; i += 3)
-        changed[(size_t)(data[i] << 8 | data[i + 1]) % length] += data[i + 2];
-    use(lrt_tokenizer_unpack(changed, length, &error), &error);
+        changed[(size_t)(data[i] << 8 | data[i + 1]) % length[kind]] += data[i + 2];
+    use(lrt_tokenizer_unpack(changed, length[kind], &error), &error);
     free(changed);
 }
 
@@ -131,8 +166,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     LrtError error = {LRT_OK, ""};
     if (size == 0)
         return 0;
-    if (data[0] == 'P') {
-        use_packed(data + 1, size - 1);
+    if (data[0] == 'P' || data[0] == 'W') {
+        use_packed(data[0] == 'W', data + 1, size - 1);
+        return 0;
+    }
+    if (data[0] == 'V') {
+        use_vocab(data + 1, size - 1);
         return 0;
     }
     use(lrt_tokenizer_unpack(data, size, &error), &error);
