@@ -29,6 +29,23 @@ void lrt_tokenizer_close(LrtTokenizer *tokenizer);
  * text), and what the post-processor adds (begin, end) is added.  Invalid UTF-8 is treated as the tokenizers library does. */
 bool lrt_tokenizer_encode(const LrtTokenizer *tokenizer, const char *text, size_t length, bool specials, LrtIds *ids,
                           LrtError *error);
+/* One text, or two (`second` not NULL). */
+typedef struct LrtPair {
+    const char *first, *second;
+    size_t first_length, second_length; /* bytes */
+} LrtPair;
+
+typedef struct LrtEncoded {
+    LrtIds ids, types; /* a token, and its type */
+    size_t removed;    /* tokens that were cut off */
+} LrtEncoded;
+
+/* Sets `out` to the tokens of one text or two with what the post-processor adds (strings of special tokens in a text become
+ * their ids), cut to `most` tokens in all (0: any number) as Hugging Face's longest_first does; special tokens are kept. */
+bool lrt_tokenizer_encode_pair(const LrtTokenizer *tokenizer, const LrtPair *pair, size_t most, LrtEncoded *out, LrtError *error);
+void lrt_encoded_free(LrtEncoded *encoded);
+size_t lrt_tokenizer_specials(const LrtTokenizer *tokenizer, bool pair); /* tokens added to one text, or to two */
+
 /* Appends the text of one token that goes on a text to `out` (room for lrt_tokenizer_longest() bytes); returns the number of
  * bytes.  Bytes may end inside a UTF-8 sequence: a streaming caller writes them as they come. */
 size_t lrt_tokenizer_decode(const LrtTokenizer *tokenizer, int32_t id, bool skip_special, char *out);

@@ -72,6 +72,27 @@ static void check_same(const LrtIds *a, const LrtIds *b)
     check(!a->count || !memcmp(a->data, b->data, sizeof *a->data * a->count));
 }
 
+/* Two texts that make the text, cut to every small length. */
+static void check_pair(const LrtTokenizer *t)
+{
+    LrtEncoded out = {0};
+    const size_t half = (sizeof text - 1) / 2;
+    const LrtPair pair = {text, text + half, half, sizeof text - 1 - half};
+    for (size_t most = 0; most < 24; most += 3) {
+        LrtError error = {LRT_OK, ""};
+        const size_t specials = lrt_tokenizer_specials(t, true);
+        const bool ok = lrt_tokenizer_encode_pair(t, &pair, most, &out, &error);
+        check(ok == (most == 0 || most > specials));
+        check(!ok || (out.ids.count == out.types.count && (!most || out.ids.count <= most)));
+        check(!ok || !out.removed || out.ids.count == most);
+        if (ok)
+            check_ids(t, &out.ids);
+        for (size_t i = 0; ok && i < out.types.count; i++)
+            check(out.types.data[i] >= 0 && out.types.data[i] < lrt_tokenizer_types(t));
+    }
+    lrt_encoded_free(&out);
+}
+
 static void check_packed(const LrtTokenizer *t)
 {
     size_t size, again;
@@ -101,6 +122,7 @@ static void use(LrtTokenizer *t, const LrtError *error)
     check(lrt_tokenizer_begin(t) < lrt_tokenizer_size(t));
     check(lrt_tokenizer_end(t) < lrt_tokenizer_size(t));
     check_packed(t);
+    check_pair(t);
     lrt_tokenizer_close(t);
 }
 
