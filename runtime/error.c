@@ -12,5 +12,8 @@ void lrt_report(LrtError *error, LrtStatus status, const char *format, ...)
     va_start(args, format);
     vsnprintf(error->text, sizeof error->text, format, args);
     va_end(args);
+    for (char *c = error->text; *c; c++) /* what foreign files name may have line ends in it */
+        if ((unsigned char)*c < ' ')
+            *c = ' ';
     error->status = status;
 }

@@ -144,8 +144,8 @@ static bool index_added(LrtTokenizer *t)
         ok = (t->added[pass].tokens = calloc(count[pass], sizeof *t->added->tokens)) != NULL && ok;
     for (int32_t id = 0; ok && id < m->count; id++)
         ok = !(m->flags[id] & TOKEN_ADDED) || index_added_token(t, id, &normal, &spare);
-    free(normal.data);
-    free(spare.data);
+    lrt_text_free(&normal);
+    lrt_text_free(&spare);
     return ok;
 }
 

@@ -116,5 +116,5 @@ void lrt_word_free(LrtWord *w)
 {
     free(w->symbols);
     free(w->heap);
-    free(w->text.data);
+    lrt_text_free(&w->text);
 }

@@ -1,6 +1,5 @@
 /* tokenizer_encode.c - text to tokens: added tokens, the normal form, splitting by patterns; words go to the tokenizer's
  * algorithm. */
-#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -136,7 +135,7 @@ static bool encode_normal(Encoder *e, const uint8_t *text, size_t length)
         return find_added(e, 1, text, length, encode_piece);
     e->normal.length = 0;
     return lrt_text_append(&e->normal, text, length) && lrt_normalize(&e->t->model.rules, &e->normal, &e->spare) &&
-           find_added(e, 1, e->normal.data, e->normal.length, encode_piece);
+           (e->normal.length == 0 || find_added(e, 1, e->normal.data, e->normal.length, encode_piece));
 }
 
 bool lrt_encode_text(const LrtTokenizer *t, const char *text, size_t length, bool specials, LrtIds *ids, LrtError *error)
@@ -149,9 +148,9 @@ bool lrt_encode_text(const LrtTokenizer *t, const char *text, size_t length, boo
     for (int32_t i = 0; i < t->model.rules.split_count; i++)
         pcre2_match_data_free(e.match[i]);
     lrt_word_free(&e.word);
-    free(e.normal.data);
-    free(e.spare.data);
-    free(e.spaced.data);
+    lrt_text_free(&e.normal);
+    lrt_text_free(&e.spare);
+    lrt_text_free(&e.spaced);
     return ok || lrt_fail(error, LRT_FAILED, "out of memory");
 }
 

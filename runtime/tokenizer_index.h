@@ -3,15 +3,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "runtime/text.h"
 #include "runtime/tokenizer_model.h"
-
-/* Bytes that grow. */
-typedef struct LrtText {
-    uint8_t *data;
-    size_t length, capacity;
-} LrtText;
-
-bool lrt_text_append(LrtText *text, const void *data, size_t size); /* false: out of memory */
 
 /* An added token as it is looked for in a text. */
 typedef struct LrtAdded {

@@ -9,22 +9,6 @@
 
 #include "runtime/tokenizer_index.h"
 
-bool lrt_text_append(LrtText *t, const void *data, size_t size)
-{
-    if (size > t->capacity - t->length) {
-        size_t capacity = 2 * t->capacity + size + 64;
-        uint8_t *more = realloc(t->data, capacity);
-        if (!more)
-            return false;
-        t->data = more;
-        t->capacity = capacity;
-    }
-    if (size)
-        memcpy(t->data + t->length, data, size);
-    t->length += size;
-    return true;
-}
-
 int32_t lrt_character_at(const uint8_t *text, size_t length, size_t i, size_t *size)
 {
     utf8proc_int32_t code = text[i];

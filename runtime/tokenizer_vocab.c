@@ -6,29 +6,15 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "runtime/checkpoint.h"
 #include "runtime/file.h"
+#include "runtime/text.h"
 #include "runtime/tokenizer_model.h"
 
 enum { WORD_MAX = 100 }; /* characters; longer words are unknown */
 
 /* --- lines --- */
-
-static bool is_utf8(const char *text, size_t length)
-{
-    utf8proc_int32_t code;
-    for (size_t i = 0; i < length;) {
-        const size_t left = length - i < 4 ? length - i : 4;
-        const utf8proc_ssize_t size =
-            utf8proc_iterate((const uint8_t *)text + i, (utf8proc_ssize_t)left, &code);
-        if (size <= 0)
-            return false;
-        i += (size_t)size;
-    }
-    return true;
-}
 
 static size_t count_lines(const LrtMap *map)
 {
@@ -54,7 +40,7 @@ static bool read_lines(LrtTokenizerModel *m, const LrtMap *map, const char *path
         const char *end = memchr(at, '\n', left);
         const size_t line = end ? (size_t)(end - at) : left;
         const size_t length = line && at[line - 1] == '\r' ? line - 1 : line;
-        if (!is_utf8(at, length))
+        if (!lrt_is_utf8(at, length))
             return lrt_fail(error, LRT_INVALID, "%s:%zu: not UTF-8", path, i + 1);
         names->text[i] = at;
         names->length[i] = length;
