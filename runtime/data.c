@@ -1,31 +1,14 @@
-/* data.c - see data.h.  All documents lie in one array of tokens and one of targets; a table says where each begins. */
-#define _GNU_SOURCE
+/* data.c - see data.h: texts for language models, and what all data sets have in common. */
 #define XXH_INLINE_ALL
 #include "runtime/data.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
+#include "runtime/dataset.h"
 #include "runtime/file.h"
 #include "runtime/random.h"
-
-enum { LINE_MAX_BYTES = 64 << 20 };
-
-typedef struct Place {
-    int64_t start;
-    int32_t length, targets;
-} Place;
-
-struct LrtDataset {
-    const LrtTokenizer *tokenizer;
-    LrtDataOptions options;
-    LrtDataCounts counts;
-    LrtIds tokens, targets;
-    Place *places;
-    size_t count, capacity;
-};
 
 static bool no_memory(LrtError *error)
 {
@@ -34,22 +17,21 @@ static bool no_memory(LrtError *error)
 
 /* --- documents ----------------------------------------------------------------------------------------------------------- */
 
-/* Tokens [first, last) as a document; those before `loss_from` are not predicted. */
-static bool add_document(LrtDataset *d, const int32_t *ids, size_t first, size_t last, size_t loss_from, LrtError *error)
+LrtDataset *lrt_dataset_new(const LrtTokenizer *tokenizer, LrtError *error)
 {
-    Place place = {(int64_t)d->tokens.count, (int32_t)(last - first), 0};
-    for (size_t i = first; i + 1 < last; i++)
-        place.targets += i + 1 >= loss_from;
-    if (place.targets == 0)
-        return true;
-    for (size_t i = first; i < last; i++) {
-        bool target = i + 1 < last && i + 1 >= loss_from;
-        if (!lrt_ids_push(&d->tokens, ids[i]) || !lrt_ids_push(&d->targets, target ? ids[i + 1] : LRT_NO_TARGET))
-            return no_memory(error);
-    }
+    LrtDataset *d = calloc(1, sizeof *d);
+    if (d)
+        d->tokenizer = tokenizer;
+    else
+        no_memory(error);
+    return d;
+}
+
+bool lrt_dataset_add(LrtDataset *d, LrtPlace place, LrtError *error)
+{
     if (d->count == d->capacity) {
         size_t capacity = d->capacity ? 2 * d->capacity : 1024;
-        Place *more = realloc(d->places, sizeof *more * capacity);
+        LrtPlace *more = realloc(d->places, sizeof *more * capacity);
         if (!more)
             return no_memory(error);
         d->places = more;
@@ -60,6 +42,22 @@ static bool add_document(LrtDataset *d, const int32_t *ids, size_t first, size_t
     d->counts.tokens += place.length;
     d->counts.targets += place.targets;
     return true;
+}
+
+/* Tokens [first, last) as a document; those before `loss_from` are not predicted. */
+static bool add_document(LrtDataset *d, const int32_t *ids, size_t first, size_t last, size_t loss_from, LrtError *error)
+{
+    LrtPlace place = {(int64_t)d->tokens.count, (int32_t)(last - first), 0};
+    for (size_t i = first; i + 1 < last; i++)
+        place.targets += i + 1 >= loss_from;
+    if (place.targets == 0)
+        return true;
+    for (size_t i = first; i < last; i++) {
+        bool target = i + 1 < last && i + 1 >= loss_from;
+        if (!lrt_ids_push(&d->tokens, ids[i]) || !lrt_ids_push(&d->targets, target ? ids[i + 1] : LRT_NO_TARGET))
+            return no_memory(error);
+    }
+    return lrt_dataset_add(d, place, error);
 }
 
 /* A row of the file: cut or split to the length. */
@@ -97,12 +95,12 @@ static bool add_text(LrtDataset *d, const char *text, size_t length, bool end, L
     return ok;
 }
 
-static bool add_completion(LrtDataset *d, const json_t *prompt, const json_t *completion, LrtError *error)
+static bool add_completion(LrtDataset *d, const LrtCell *prompt, const LrtCell *completion, LrtError *error)
 {
     LrtIds ids = {0};
-    bool ok = lrt_tokenizer_encode(d->tokenizer, json_string_value(prompt), json_string_length(prompt), true, &ids, error);
+    bool ok = lrt_tokenizer_encode(d->tokenizer, prompt->text, prompt->length, true, &ids, error);
     size_t loss_from = ids.count;
-    ok = ok && lrt_tokenizer_encode(d->tokenizer, json_string_value(completion), json_string_length(completion), false, &ids, error) &&
+    ok = ok && lrt_tokenizer_encode(d->tokenizer, completion->text, completion->length, false, &ids, error) &&
          (append_end(d, &ids) || no_memory(error)) && add_row(d, &ids, loss_from, false, error);
     lrt_ids_free(&ids);
     return ok;
@@ -110,86 +108,48 @@ static bool add_completion(LrtDataset *d, const json_t *prompt, const json_t *co
 
 /* --- files --------------------------------------------------------------------------------------------------------------------- */
 
-static bool add_object(LrtDataset *d, const json_t *row, const char *path, int64_t line, LrtError *error)
+static bool use_row(void *user, const LrtRow *row, LrtError *error)
 {
-    const json_t *text = json_object_get(row, "text");
-    const json_t *prompt = json_object_get(row, "prompt"), *completion = json_object_get(row, "completion");
-    if (!json_is_object(row))
-        return lrt_fail(error, LRT_INVALID, "%s:%lld: not a JSON object; each line is one, e.g. {\"text\": \"...\"}", path, (long long)line);
-    if (json_is_string(prompt) && json_is_string(completion))
-        return add_completion(d, prompt, completion, error);
-    if (json_is_string(text))
-        return add_text(d, json_string_value(text), json_string_length(text), true, error);
-    if (json_object_get(row, "messages"))
+    LrtDataset *d = user;
+    const LrtCell text = lrt_row_cell(row, "text"), prompt = lrt_row_cell(row, "prompt"), completion = lrt_row_cell(row, "completion");
+    if (prompt.kind == LRT_CELL_TEXT && completion.kind == LRT_CELL_TEXT)
+        return add_completion(d, &prompt, &completion, error);
+    if (text.kind == LRT_CELL_TEXT)
+        return add_text(d, text.text, text.length, true, error);
+    if (lrt_row_cell(row, "messages").kind != LRT_CELL_NONE)
         return lrt_fail(error, LRT_INVALID, "%s:%lld: \"messages\" are not supported yet; render them to \"prompt\" and \"completion\"",
-                        path, (long long)line);
-    return lrt_fail(error, LRT_INVALID, "%s:%lld: expected a string \"text\", or strings \"prompt\" and \"completion\"", path, (long long)line);
+                        row->path, (long long)row->line);
+    return lrt_row_expected(row, "\"text\", or \"prompt\" and \"completion\"", error);
 }
 
-static bool is_blank(const char *text, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        if (!strchr(" \t\r", text[i]) || !text[i])
-            return false;
-    return true;
-}
-
-static bool read_jsonl(LrtDataset *d, const char *path, const char *data, size_t size, LrtError *error)
-{
-    int64_t line = 1;
-    for (size_t at = 0; at < size; line++) {
-        const char *end = memchr(data + at, '\n', size - at);
-        size_t length = end ? (size_t)(end - data) - at : size - at;
-        json_error_t where;
-        if (length > LINE_MAX_BYTES)
-            return lrt_fail(error, LRT_INVALID, "%s:%lld: longer than 64 MiB", path, (long long)line);
-        if (!is_blank(data + at, length)) {
-            json_t *row = json_loadb(data + at, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &where);
-            if (!row)
-                return lrt_fail(error, LRT_INVALID, "%s:%lld:%d: not valid JSON: %s", path, (long long)line, where.column, where.text);
-            bool ok = add_object(d, row, path, line, error);
-            json_decref(row);
-            if (!ok)
-                return false;
-        }
-        at += length + 1;
-    }
-    return true;
-}
-
-static bool ends_with(const char *path, const char *end)
-{
-    size_t p = strlen(path), n = strlen(end);
-    return p >= n && !strcmp(path + p - n, end);
-}
-
-static bool read_file(LrtDataset *d, const char *path, LrtError *error)
+static bool read_text(LrtDataset *d, const char *path, LrtError *error)
 {
     LrtMap map;
-    bool lines = ends_with(path, ".jsonl");
-    if (!lines && !ends_with(path, ".txt"))
-        return lrt_fail(error, LRT_INVALID, "%s: data files are .jsonl or .txt", path);
     if (!lrt_map_file(&map, path, error))
         return false;
     const char *data = map.data ? (const char *)map.data : ""; /* an empty file is not mapped */
     size_t mark = map.size >= 3 && !memcmp(data, "\xef\xbb\xbf", 3) ? 3 : 0;
-    bool ok = lines ? read_jsonl(d, path, data + mark, map.size - mark, error)
-                    : map.size == mark || add_text(d, data + mark, map.size - mark, false, error);
+    bool ok = map.size == mark || add_text(d, data + mark, map.size - mark, false, error);
     lrt_unmap(&map);
-    if (ok && d->count == 0)
-        ok = lrt_fail(error, LRT_INVALID, "%s: nothing to learn in it: %lld rows, none with a target token", path,
-                      (long long)d->counts.rows);
     return ok;
+}
+
+static bool read_file(LrtDataset *d, const char *path, LrtError *error)
+{
+    const size_t length = strlen(path);
+    const bool text = length >= 4 && !strcmp(path + length - 4, ".txt");
+    if (!text && !lrt_is_rows_file(path))
+        return lrt_fail(error, LRT_INVALID, "%s: data files are .jsonl, .csv, .tsv or .txt", path);
+    return (text ? read_text(d, path, error) : lrt_rows_each(path, use_row, d, error)) &&
+           (d->count || lrt_fail(error, LRT_INVALID, "%s: nothing to learn in it: %lld rows, none with a target token", path,
+                                 (long long)d->counts.rows));
 }
 
 LrtDataset *lrt_dataset_open(const char *path, const LrtTokenizer *tokenizer, const LrtDataOptions *options, LrtError *error)
 {
-    LrtDataset *d = calloc(1, sizeof *d);
-    if (!d) {
-        lrt_report(error, LRT_FAILED, "out of memory");
+    LrtDataset *d = lrt_dataset_new(tokenizer, error);
+    if (!d)
         return NULL;
-    }
-    d->tokenizer = tokenizer;
     d->options = *options;
     if (read_file(d, path, error))
         return d;
@@ -203,6 +163,9 @@ void lrt_dataset_close(LrtDataset *d)
         return;
     lrt_ids_free(&d->tokens);
     lrt_ids_free(&d->targets);
+    lrt_ids_free(&d->types);
+    lrt_ids_free(&d->classes);
+    lrt_encoded_free(&d->encoded);
     free(d->places);
     free(d);
 }
@@ -221,14 +184,36 @@ int64_t lrt_dataset_size(const LrtDataset *d)
 
 LrtDocument lrt_dataset_document(const LrtDataset *d, int64_t index)
 {
-    const Place *p = &d->places[index];
-    return (LrtDocument){d->tokens.data + p->start, d->targets.data + p->start, p->length, p->targets, (uint64_t)index};
+    const LrtPlace *p = &d->places[index];
+    LrtDocument document = {
+        .tokens = d->tokens.data + p->start,
+        .targets = d->labelled ? NULL : d->targets.data + p->start,
+        .types = d->types.count ? d->types.data + p->start : NULL,
+        .length = p->length,
+        .target_count = p->targets,
+        .label = -1,
+        .id = (uint64_t)index,
+    };
+    if (d->values)
+        memcpy(&document.value, &d->classes.data[index], sizeof document.value);
+    else if (d->labelled)
+        document.label = d->classes.data[index];
+    return document;
+}
+
+static uint64_t hash_ids(const LrtIds *ids, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(ids->data, sizeof(int32_t) * ids->count, seed);
 }
 
 uint64_t lrt_dataset_hash(const LrtDataset *d)
 {
-    uint64_t tokens = XXH3_64bits(d->tokens.data, sizeof(int32_t) * d->tokens.count);
-    return XXH3_64bits_withSeed(d->targets.data, sizeof(int32_t) * d->targets.count, tokens ^ d->count);
+    uint64_t hash = hash_ids(&d->targets, XXH3_64bits(d->tokens.data, sizeof(int32_t) * d->tokens.count) ^ d->count);
+    if (d->labelled)
+        hash = hash_ids(&d->classes, hash_ids(&d->types, hash));
+    for (size_t i = 0; d->labelled && i < d->count; i++) /* targets say where a document ends, labels do not */
+        hash = XXH3_64bits_withSeed(&d->places[i].length, sizeof d->places[i].length, hash);
+    return hash;
 }
 
 /* Fisher and Yates, from the back. */
