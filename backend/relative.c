@@ -53,7 +53,7 @@ static void load_term(RelativeBlock *b, Operand table, int64_t to, int64_t turne
     Val count = ll_min(e, ll_sub(e, ll_i64(e, b->spec->buckets), b->band), ll_i64(e, BAND));
     emit_block_load(e, table_rows(b, table, b->band), table.pitch, count, BAND, b->spec->head_dim, at(b, to), b->row, scale);
     emit_block_transpose(e, at(b, to), b->row, BAND, vectors, at(b, turned), BAND_PITCH);
-    Block block = {b->row, BAND_PITCH, LANES * 4, BAND_PITCH, BAND / LANES, false, false};
+    Block block = {b->row, BAND_PITCH, LANES * 4, BAND_PITCH, BAND / LANES, false, false, b->spec->openblas};
     emit_block(e, &block, x, at(b, turned), at(b, product), rows, ll_i64(e, b->spec->head_dim), NULL);
 }
 
@@ -143,9 +143,9 @@ static void term_gradients(RelativeBlock *b, int64_t product, int64_t table, int
 {
     Emit *e = b->e;
     int vectors = (int)(b->row / (LANES * 4));
-    Block to_x = {BAND_PITCH, b->row, LANES * 4, b->row, vectors, false, true};
+    Block to_x = {BAND_PITCH, b->row, LANES * 4, b->row, vectors, false, true, b->spec->openblas};
     emit_block(e, &to_x, at(b, product), at(b, table), d_x, rows, ll_i64(e, BAND), NULL);
-    Block to_table = {BAND_PITCH, b->row, LANES * 4, b->row, vectors, true, true};
+    Block to_table = {BAND_PITCH, b->row, LANES * 4, b->row, vectors, true, true, b->spec->openblas};
     Val sums = ll_at(e, at(b, d_table), ll_mul(e, b->band, ll_i64(e, b->row)));
     emit_block(e, &to_table, at(b, product), x, sums, ll_i64(e, BAND), rows, NULL);
 }
