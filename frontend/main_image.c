@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "frontend/main_merge.h"
+#include "runtime/adapter.h"
 #include "runtime/image.h"
 #include "runtime/tokenizer.h"
 
@@ -51,7 +52,7 @@ static int64_t file_bytes_per_token(const ModelFiles *files, const Schedule *s)
     return (int64_t)bytes;
 }
 
-/* end_tokens: what ends an answer when there is no tokenizer; report: of a merge. */
+/* end_tokens: what ends an answer when there is no tokenizer; id2label: names of classes; report: of a merge. */
 static const char *image_settings(const ModelFiles *files, const Schedule *schedule, json_t *report, Arena *arena)
 {
     json_t *all = json_object(), *ends = json_array();
@@ -71,6 +72,11 @@ static const char *image_settings(const ModelFiles *files, const Schedule *sched
         lrt_hash_text(lrt_checkpoint_hash(files->checkpoint), hash);
         json_object_set_new(all, "base_hash", json_string(hash));
     }
+    json_t *trained = files->adapter ? lrt_adapter_names(files->adapter) : NULL;
+    const json_t *names = json_object_get(trained ? trained : config, "id2label");
+    if (names)
+        json_object_set(all, "id2label", (json_t *)(uintptr_t)names);
+    json_decref(trained);
     if (report)
         json_object_set_new(all, "merge", report);
     json_object_set_new(all, "bytes_per_token", json_integer(schedule->bytes_per_token));

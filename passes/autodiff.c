@@ -74,12 +74,15 @@ static bool has_gradient(Node *const *dy)
     return dy[0] || dy[1] || dy[2];
 }
 
-/* Only "loss" and the gradients are outputs of a training program. */
+/* "loss", the gradients, and the logits if they were kept are the outputs of a training program. */
 static void set_outputs(Tape *t, Node *loss, PassContext *context)
 {
     Graph *g = t->graph;
+    Node *logits = graph_find_output(g, "logits");
     g->output_count = 0;
     graph_output(g, "loss", loss);
+    if (logits && logits->type.dim[0] == DIM_Q)
+        graph_output(g, "logits", logits);
     for (int i = 0; i < t->count; i++) {
         const Node *node = g->nodes[i];
         if (node->op != OP_PARAM || !node->param->trained)

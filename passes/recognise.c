@@ -223,10 +223,11 @@ bool pass_recognise(Graph *graph, PassContext *context)
                 graph->nodes[i]->inputs[k] = map[input->id];
         }
     Node *loss = graph_find_output(graph, "loss"), *logits = graph_find_output(graph, "logits");
+    bool of_sequences = logits && logits->type.dim[0] == DIM_Q; /* few: kept beside the loss, so that answers can be counted */
     graph->output_count = 0;
     if (context->training && loss)
         graph_output(graph, "loss", loss);
-    else if (logits)
+    if (logits && (!context->training || !loss || of_sequences))
         graph_output(graph, "logits", logits);
     graph_compact(graph);
     return simplify_graph(graph, context->scratch) && check_left(graph, context);

@@ -51,8 +51,13 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
     bool ok = path && config && lrt_make_directory(directory, error), fresh = ok && !lrt_file_exists(config);
     if (ok && (ok = lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors,
                                         &count, error))) {
-        const char *metadata[] = {"loracc_base", run->base, NULL};
-        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, *run->base ? metadata : NULL, error);
+        const char *metadata[5] = {NULL};
+        int entries = 0;
+        if (*run->base)
+            metadata[entries++] = "loracc_base", metadata[entries++] = run->base;
+        if (run->class_names)
+            metadata[entries++] = "id2label", metadata[entries++] = run->class_names;
+        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, metadata, error);
         lrt_free_tensors(tensors, count);
     }
     if (!ok && fresh)
@@ -68,6 +73,13 @@ LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error)
     LrtSafetensors *file = path ? lrt_safetensors_open(path, error) : NULL;
     free(path);
     return file;
+}
+
+json_t *lrt_adapter_names(const LrtSafetensors *adapter)
+{
+    const char *text = lrt_safetensors_metadata(adapter, "id2label");
+    json_t *names = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    return names ? json_pack("{s:o}", "id2label", names) : NULL;
 }
 
 bool lrt_adapter_check_base(const LrtSafetensors *adapter, const char *directory, const LrtCheckpoint *base, LrtError *error)

@@ -6,16 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/args.h"
-#include "runtime/image.h"
+#include "runtime/infer.h"
 #include "runtime/programs.h"
-#include "runtime/sample.h"
 #include "runtime/tensors.h"
-
-enum {
-    MAX_TOKENS, TEMPERATURE, TOP_K, TOP_P, MIN_P, SEED, THREADS, TIER, IDS, LOGITS, PERPLEXITY, TOKENIZE, CHAT, JSON, INFO, HELP, STOP,
-    OPTIONS
-};
 
 static const LrtOption options[OPTIONS] = {
     [MAX_TOKENS] = {"max-tokens", "N", "tokens to generate at most (128)"},
@@ -29,24 +22,14 @@ static const LrtOption options[OPTIONS] = {
     [IDS] = {"ids", "LIST", "the prompt as token ids: \"5 17 9\"; the answer comes as ids on one line"},
     [LOGITS] = {"logits", "FILE", "input_ids [rows, tokens] in a safetensors file; logits go to the file named next"},
     [PERPLEXITY] = {"perplexity", "FILE", "mean negative log-likelihood of a text"},
+    [EVALUATE] = {"evaluate", "FILE", "a classifier: how many labels of a .jsonl, .csv or .tsv file it gets right"},
     [TOKENIZE] = {"tokenize", NULL, "the ids of standard input, on one line"},
     [CHAT] = {"chat", NULL, "chat templates are not supported yet: give the prompt as the model expects it"},
-    [JSON] = {"json", NULL, "with --perplexity or --info: one JSON object"},
+    [JSON] = {"json", NULL, "answers, --perplexity, --evaluate and --info as JSON objects"},
     [INFO] = {"info", NULL, "what this program is, and the memory it plans"},
     [HELP] = {"help", NULL, "this text"},
     [STOP] = {"stop", "TEXT", "stop before this text; may be given more than once"},
 };
-
-typedef struct Infer {
-    LrtArgs args;
-    LrtRun run;
-    LrtImage image;
-    LrtTokenizer *tokenizer;
-    LrtSampling sampling;
-    int64_t max_tokens, past; /* tokens in the cache */
-    const int32_t *types;     /* of the tokens that `forward` is given; NULL: all 0 */
-    LrtError *error;
-} Infer;
 
 /* --- running the model ---------------------------------------------------------------------------------------------- */
 
@@ -55,15 +38,13 @@ static const LrtTierCode *code(const Infer *f)
     return &f->run.program->tiers[f->run.tier];
 }
 
-static const float *logits_row(const Infer *f, int64_t row)
+const float *lrt_infer_logits(const Infer *f, int64_t row)
 {
     const LrtProgram *p = f->run.program;
     return (const float *)(f->run.context.base[LRT_BASE_ARENA] + p->logits_offset + row * p->logits_pitch);
 }
 
-/* Tokens behind those in the cache, at most `piece_length` at once; learned tokens are put among them, the infix behind `prompt`
- * of these (0: nowhere). */
-static bool forward(Infer *f, const int32_t *tokens, int64_t count, int64_t prompt)
+bool lrt_infer_forward(Infer *f, const int32_t *tokens, int64_t count, int64_t prompt)
 {
     lrt_batch_clear(&f->run);
     LrtSequence sequence = {.tokens = tokens, .types = f->types, .length = count, .first_position = f->past, .prompt = prompt,
@@ -89,8 +70,7 @@ static int64_t prompt_in(int64_t prompt, int64_t done, int64_t count)
     return prompt > done && prompt <= done + count ? prompt - done : 0;
 }
 
-/* Logits of rows first .. first + count - 1 of the last forward; count <= max_rows. */
-static void head(Infer *f, int64_t first, int64_t count)
+void lrt_infer_head(Infer *f, int64_t first, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
         f->run.rows[i] = (int32_t)(first + i);
@@ -111,15 +91,15 @@ static bool each_logits(Infer *f, const int32_t *tokens, int64_t length, int64_t
     for (int64_t done = 0; done < length;) {
         int64_t count = piece_length(f, length - done);
         f->types = types ? types + done : NULL;
-        if (!forward(f, tokens + done, count, prompt_in(prompt, done, count)))
+        if (!lrt_infer_forward(f, tokens + done, count, prompt_in(prompt, done, count)))
             return false;
         int64_t all = f->run.context.n_tokens;
         for (int64_t row = 0; row < all; row += p->max_rows) {
             int64_t rows = all - row < p->max_rows ? all - row : p->max_rows;
-            head(f, row, rows);
+            lrt_infer_head(f, row, rows);
             for (int64_t i = 0; i < rows; i++) {
                 int32_t learned = f->run.virtual_tokens[row + i];
-                if (!use(user, learned < 0 ? token++ : -1, learned, logits_row(f, i)))
+                if (!use(user, learned < 0 ? token++ : -1, learned, lrt_infer_logits(f, i)))
                     return lrt_fail(f->error, LRT_FAILED, "out of memory");
             }
         }
@@ -200,13 +180,13 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
                         (long long)length, (long long)most);
     for (int64_t done = 0, count; done < length; done += count) {
         count = piece_length(f, length - done);
-        if (!forward(f, prompt + done, count, prompt_in(length, done, count)))
+        if (!lrt_infer_forward(f, prompt + done, count, prompt_in(length, done, count)))
             return false;
         last = f->run.context.n_tokens;
     }
     for (int64_t step = 0; step < f->max_tokens; step++) {
-        head(f, last - 1, 1);
-        int32_t id = lrt_sample(&f->sampling, logits_row(f, 0), p->logits, (uint64_t)step);
+        lrt_infer_head(f, last - 1, 1);
+        int32_t id = lrt_sample(&f->sampling, lrt_infer_logits(f, 0), p->logits, (uint64_t)step);
         if (id < 0)
             return lrt_fail(f->error, LRT_FAILED, "out of memory");
         bool end = is_end(f, id);
@@ -219,7 +199,7 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
             break;
         }
         last = 1;
-        if (step + 1 < f->max_tokens && !forward(f, &id, 1, 0))
+        if (step + 1 < f->max_tokens && !lrt_infer_forward(f, &id, 1, 0))
             return false;
     }
     if (w->held_length)
@@ -251,7 +231,7 @@ static bool run_ids(Infer *f)
 
 /* --- text in ------------------------------------------------------------------------------------------------------------------ */
 
-static char *read_all(FILE *file, size_t *length, LrtError *error)
+char *lrt_read_all(FILE *file, size_t *length, LrtError *error)
 {
     size_t capacity = 65536, count;
     char *text = malloc(capacity);
@@ -270,7 +250,7 @@ static char *read_all(FILE *file, size_t *length, LrtError *error)
     return text;
 }
 
-static bool need_tokenizer(Infer *f)
+bool lrt_need_tokenizer(Infer *f)
 {
     return f->tokenizer || lrt_fail(f->error, LRT_INVALID, "this program was compiled without a tokenizer; use --ids");
 }
@@ -281,11 +261,11 @@ static bool run_text(Infer *f)
     LrtIds ids = {0};
     char *given = NULL;
     const char *text = f->args.positional_count ? f->args.positional[0] : NULL;
-    if (!need_tokenizer(f))
+    if (!lrt_need_tokenizer(f))
         return false;
     if (text)
         length = strlen(text);
-    else if (!(text = given = read_all(stdin, &length, f->error)))
+    else if (!(text = given = lrt_read_all(stdin, &length, f->error)))
         return false;
     Writer w = {.f = f, .held = malloc(1 << 20)};
     bool ok = w.held ? lrt_tokenizer_encode(f->tokenizer, text, length, true, &ids, f->error)
@@ -301,9 +281,9 @@ static bool run_tokenize(Infer *f)
 {
     size_t length;
     LrtIds ids = {0};
-    if (!need_tokenizer(f))
+    if (!lrt_need_tokenizer(f))
         return false;
-    char *text = read_all(stdin, &length, f->error);
+    char *text = lrt_read_all(stdin, &length, f->error);
     bool ok = text && lrt_tokenizer_encode(f->tokenizer, text, length, true, &ids, f->error);
     for (size_t i = 0; ok && i < ids.count; i++)
         printf("%s%d", i ? " " : "", (int)ids.data[i]);
@@ -353,9 +333,9 @@ static bool collect_piece(void *user, const LrtPiece *piece, LrtError *error)
         return lrt_fail(error, LRT_INVALID, "an infix stands behind the prompt: the file needs 'prompt_len' of at least 1 for each row");
     if (!lrt_is_sequence_task(c->f->run.program))
         return each_logits(c->f, piece->tokens, piece->length, piece->prompt, collect_logits, c);
-    if (!forward(c->f, piece->tokens, piece->length, piece->prompt))
+    if (!lrt_infer_forward(c->f, piece->tokens, piece->length, piece->prompt))
         return false;
-    memcpy(c->out, logits_row(c->f, 0), sizeof *c->out * (size_t)c->f->run.program->logits);
+    memcpy(c->out, lrt_infer_logits(c->f, 0), sizeof *c->out * (size_t)c->f->run.program->logits);
     return true;
 }
 
@@ -412,12 +392,12 @@ static bool run_perplexity(Infer *f)
     size_t length;
     LrtIds ids = {0};
     const char *path = f->args.value[PERPLEXITY];
-    if (!need_tokenizer(f))
+    if (!lrt_need_tokenizer(f))
         return false;
     FILE *file = fopen(path, "rb");
     if (!file)
         return lrt_fail(f->error, LRT_INVALID, "%s: cannot read it", path);
-    char *text = read_all(file, &length, f->error);
+    char *text = lrt_read_all(file, &length, f->error);
     fclose(file);
     bool ok = text && lrt_tokenizer_encode(f->tokenizer, text, length, true, &ids, f->error);
     if (ok && ids.count < 2)
@@ -484,9 +464,18 @@ static bool run_infer(Infer *f, const LrtProgram *program)
     if (f->args.value[LOGITS])
         return run_logits(f);
     if (f->args.value[PERPLEXITY])
-        return run_perplexity(f);
+        return program->task == LRT_TASK_NEXT_TOKEN ? run_perplexity(f)
+                                                    : lrt_fail(f->error, LRT_INVALID, "--perplexity is of models that predict the next token");
+    if (f->args.value[EVALUATE])
+        return lrt_evaluate(f);
+    if (program->task != LRT_TASK_NEXT_TOKEN)
+        return lrt_answer(f);
     return f->args.value[IDS] ? run_ids(f) : run_text(f);
 }
+
+static const char next_usage[] = "usage: PROGRAM [PROMPT] [options]\n\nContinues a prompt (or standard input).\n\n";
+static const char answer_usage[] = "usage: PROGRAM [TEXT [SECOND TEXT]] [options]\n\nAnswers for a text or two: the class or the value, or what stands "
+                                   "where its mask token is.\nWithout TEXT: for each line of standard input.\n\n";
 
 int lrt_infer_main(const LrtProgram *program, int argc, char **argv, LrtError *error)
 {
@@ -496,7 +485,7 @@ int lrt_infer_main(const LrtProgram *program, int argc, char **argv, LrtError *e
     f->error = error;
     bool ok = lrt_args_parse(&f->args, options, OPTIONS, argc, argv, error);
     if (ok && f->args.value[HELP])
-        lrt_args_help(stdout, "usage: PROGRAM [PROMPT] [options]\n\nContinues a prompt (or standard input).\n\n", options, OPTIONS);
+        lrt_args_help(stdout, program->task == LRT_TASK_NEXT_TOKEN ? next_usage : answer_usage, options, OPTIONS);
     else if (ok)
         run_infer(f, program);
     lrt_run_close(&f->run);

@@ -138,6 +138,7 @@ void lrt_run_close(LrtRun *run)
     if (run->owns_weights)
         lrt_free_pages(run->weights, run->program->weights_bytes);
     free(run->tokens), free(run->targets), free(run->positions), free(run->target_rows), free(run->rows);
+    free(run->class_names);
     free(run->types), free(run->virtual_tokens), free(run->segment_of), free(run->labels), free(run->values);
     free(run->sequences), free(run->segments);
     json_decref(run->settings);

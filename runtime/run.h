@@ -15,6 +15,7 @@ typedef struct LrtRun {
     int tier;
     json_t *settings;        /* program->settings */
     char base[LRT_HASH_TEXT]; /* identity of the checkpoint that is trained; "": not known */
+    char *class_names;       /* JSON {"0": "no", ...} of a classifier, for the adapter; NULL: none */
     char *weights;           /* frozen image; mapped by whoever made the run, or owned */
     bool owns_weights;
     /* Arrays of the context, at capacity. */

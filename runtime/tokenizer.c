@@ -313,6 +313,11 @@ int32_t lrt_tokenizer_end(const LrtTokenizer *t)
     return t->model.rules.end;
 }
 
+bool lrt_tokenizer_is_special(const LrtTokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->model.count && (t->model.flags[id] & TOKEN_SPECIAL);
+}
+
 bool lrt_tokenizer_is_end(const LrtTokenizer *t, int32_t id)
 {
     return id >= 0 && id < t->model.count && (t->model.flags[id] & TOKEN_END);

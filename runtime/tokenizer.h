@@ -58,6 +58,7 @@ int32_t lrt_tokenizer_types(const LrtTokenizer *tokenizer); /* token types of it
 int32_t lrt_tokenizer_begin(const LrtTokenizer *tokenizer); /* -1: none */
 int32_t lrt_tokenizer_end(const LrtTokenizer *tokenizer);   /* -1: none */
 bool lrt_tokenizer_is_end(const LrtTokenizer *tokenizer, int32_t id); /* any end-of-text or end-of-turn token */
+bool lrt_tokenizer_is_special(const LrtTokenizer *tokenizer, int32_t id); /* no text, but a mark: begin, padding, mask, ... */
 int32_t lrt_tokenizer_find(const LrtTokenizer *tokenizer, const char *token); /* id of a token's exact string, -1: none */
 uint64_t lrt_tokenizer_hash(const LrtTokenizer *tokenizer); /* XXH3 of the packed form */
 

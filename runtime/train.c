@@ -1,4 +1,4 @@
-/* train.c - the training program: options, data, steps, evaluation, checkpoints. */
+/* train.c - the training program: options, steps, evaluation, checkpoints. */
 #define _GNU_SOURCE
 #define XXH_INLINE_ALL
 #include <errno.h>
@@ -100,6 +100,7 @@ static bool load_params(Train *t)
     if (init && !adapter)
         return false;
     sources.adapter = adapter;
+    t->names = adapter ? lrt_adapter_names(adapter) : NULL;
     bool same = !adapter || t->args.value[ANY_BASE] || lrt_adapter_check_base(adapter, init, t->checkpoint, t->error);
     bool ok = same && lrt_load_params(t->run.program, &sources, t->run.weights, t->run.context.base[LRT_BASE_PARAMS], t->run.pool,
                               t->error);
@@ -107,124 +108,14 @@ static bool load_params(Train *t)
     return ok;
 }
 
-static void say_counts(const char *path, const LrtDataset *data)
-{
-    const LrtDataCounts *c = lrt_dataset_counts(data);
-    fprintf(stderr, "%s: %lld rows, %lld documents, %lld tokens, %lld of them targets", path, (long long)c->rows,
-            (long long)c->documents, (long long)c->tokens, (long long)c->targets);
-    if (c->split)
-        fprintf(stderr, "; %lld split", (long long)c->split);
-    if (c->truncated)
-        fprintf(stderr, "; %lld truncated", (long long)c->truncated);
-    if (c->skipped)
-        fprintf(stderr, "; %lld skipped (no target)", (long long)c->skipped);
-    fprintf(stderr, "%s\n", c->no_end_token ? "; the tokenizer has no end token, none is added" : "");
-}
-
-static LrtDataset *open_dataset(Train *t, const char *path)
-{
-    const char *way = t->args.value[LONG] ? t->args.value[LONG] : "split";
-    LrtDataOptions how = {.length = (int32_t)t->length, .append_end = true};
-    how.too_long = !strcmp(way, "truncate") ? LRT_LONG_TRUNCATE : LRT_LONG_SPLIT;
-    if (strcmp(way, "truncate") != 0 && strcmp(way, "split") != 0) {
-        lrt_report(t->error, LRT_INVALID, "--long: '%s' is not split or truncate", way);
-        return NULL;
-    }
-    LrtDataset *data = lrt_dataset_open(path, t->tokenizer, &how, t->error);
-    if (data)
-        say_counts(path, data);
-    return data;
-}
-
-static bool open_data(Train *t)
-{
-    const char *tensors = t->args.value[TENSORS], *data = t->args.value[DATA], *validation = t->args.value[VALIDATION];
-    if (!tensors == !data)
-        return lrt_fail(t->error, LRT_INVALID, "give the training data with --data FILE (or --tensors FILE)");
-    if (tensors)
-        return lrt_batches_read(&t->batches, tensors, (int)t->run.program->task, t->error);
-    const char *path = lrt_checkpoint_tokenizer_path(t->checkpoint);
-    if (!path)
-        return lrt_fail(t->error, LRT_INVALID, "%s: no tokenizer.json in it, which --data needs", lrt_checkpoint_path(t->checkpoint));
-    t->tokenizer = lrt_tokenizer_open(path, t->error);
-    if (!t->tokenizer || !(t->data = open_dataset(t, data)))
-        return false;
-    if (validation && !(t->validation = open_dataset(t, validation)))
-        return false;
-    t->order = calloc((size_t)lrt_dataset_size(t->data) + 1, sizeof *t->order);
-    t->ordered_epoch = -1;
-    return t->order || lrt_fail(t->error, LRT_FAILED, "out of memory");
-}
-
 static bool open_all(Train *t)
 {
     int64_t bytes = t->run.program->params_bytes;
-    if (!open_weights(t) || !load_params(t) || !open_data(t))
+    if (!open_weights(t) || !load_params(t) || !lrt_open_data(t))
         return false;
     t->m = lrt_pages(bytes, "the optimizer", t->error);
     t->v = lrt_pages(bytes, "the optimizer", t->error);
     return t->m && t->v;
-}
-
-/* --- batches -------------------------------------------------------------------------------------------------------------------- */
-
-/* The next batch of documents; at the end of an epoch the next one begins. */
-static int by_number(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-static int64_t learned_tokens(const Train *t)
-{
-    return t->run.program->prefix + t->run.program->infix;
-}
-
-static bool add_document(Train *t, const LrtDocument *d)
-{
-    int64_t prompt = 0; /* what it predicts first comes behind it */
-    while (prompt < d->length && d->targets[prompt++] < 0)
-        ;
-    bool all = d->length > 0 && d->targets[0] >= 0;
-    LrtSequence sequence = {.tokens = d->tokens, .targets = d->targets, .length = d->length, .number = d->id, .prompt = prompt,
-                            .first_target = all ? d->tokens[0] : LRT_NO_TARGET, .label = -1};
-    if (t->run.program->infix && all)
-        return lrt_fail(t->error, LRT_INVALID, "an infix stands behind the prompt: the data needs \"prompt\" and \"completion\"");
-    return lrt_batch_add(&t->run, &sequence, t->error);
-}
-
-static bool next_documents(Train *t)
-{
-    int64_t size = lrt_dataset_size(t->data), capacity = t->run.program->max_tokens;
-    if (t->state.place >= size) {
-        t->state.place = 0;
-        t->state.epoch++;
-    }
-    if (t->ordered_epoch != t->state.epoch) {
-        lrt_dataset_shuffle(t->data, t->seed, (uint64_t)t->state.epoch, t->order);
-        t->ordered_epoch = t->state.epoch;
-    }
-    int64_t count = lrt_dataset_take(t->data, t->order, t->state.place, size, capacity, t->batch, learned_tokens(t));
-    int64_t *taken = t->order + t->state.place; /* sorted in place: the same documents at the same places on a resumed run */
-    qsort(taken, (size_t)count, sizeof *taken, by_number);
-    t->state.place += count;
-    lrt_batch_clear(&t->run);
-    for (int64_t i = 0; i < count; i++) {
-        LrtDocument d = lrt_dataset_document(t->data, taken[i]);
-        if (!add_document(t, &d))
-            return false;
-    }
-    return true;
-}
-
-/* Micro-batch `index` (from 0) of the run. */
-bool lrt_next_batch(Train *t, int64_t index)
-{
-    if (t->data)
-        return next_documents(t);
-    if (index >= t->batches.steps)
-        return lrt_fail(t->error, LRT_INVALID, "%s: has only %lld batches", t->args.value[TENSORS], (long long)t->batches.steps);
-    return lrt_batches_load(&t->batches, index, &t->run, t->error);
 }
 
 /* --- a step --------------------------------------------------------------------------------------------------------------------- */
@@ -317,52 +208,75 @@ static void write_metrics(Train *t, double loss, double rate, double norm, int64
 
 /* --- evaluation and checkpoints ---------------------------------------------------------------------------------------------------------- */
 
-static bool evaluate(Train *t, double *loss)
+typedef struct Score {
+    double loss;
+    int64_t targets, correct; /* correct: of classes */
+} Score;
+
+static int64_t count_correct(const Train *t)
+{
+    const LrtProgram *p = t->run.program;
+    const char *logits = t->run.context.base[LRT_BASE_ARENA] + p->logits_offset;
+    int64_t correct = 0;
+    for (int64_t i = 0; i < t->run.context.n_segments; i++) {
+        const float *row = (const float *)(const void *)(logits + i * p->logits_pitch);
+        int64_t best = 0;
+        for (int64_t k = 1; k < p->logits; k++)
+            best = row[k] > row[best] ? k : best;
+        correct += best == t->run.labels[i];
+    }
+    return correct;
+}
+
+static bool evaluate(Train *t, Score *score)
 {
     LrtContext *c = &t->run.context;
-    int64_t size = lrt_dataset_size(t->validation), targets = 0;
+    int64_t size = lrt_dataset_size(t->validation);
     double sum = 0;
-    int64_t *order = calloc((size_t)size + 1, sizeof *order);
-    if (!order)
-        return lrt_fail(t->error, LRT_FAILED, "out of memory");
-    for (int64_t i = 0; i < size; i++)
-        order[i] = i;
+    *score = (Score){0};
     c->training = c->want_gradients = 0;
-    bool ok = true;
-    for (int64_t place = 0; ok && place < size && !interrupted;) {
-        int64_t count = lrt_dataset_take(t->validation, order, place, size, t->run.program->max_tokens,
-                                         t->run.program->max_sequences, learned_tokens(t));
-        lrt_batch_clear(&t->run);
-        for (int64_t i = 0; ok && i < count; i++) {
-            LrtDocument d = lrt_dataset_document(t->validation, place + i);
-            ok = add_document(t, &d);
-        }
-        place += count;
-        targets += lrt_batch_finish(&t->run);
-        if (ok)
-            lrt_train_code(t)->forward(c);
+    for (int64_t place = 0; place < size && !interrupted;) {
+        if (!lrt_validation_batch(t, &place))
+            return false;
+        score->targets += lrt_batch_finish(&t->run);
+        lrt_train_code(t)->forward(c);
         sum += lrt_sum_losses(t);
+        score->correct += t->run.program->task == LRT_TASK_CLASSES ? count_correct(t) : 0;
     }
-    free(order);
-    *loss = targets ? sum / (double)targets : 0;
-    return ok;
+    score->loss = score->targets ? sum / (double)score->targets : 0;
+    return true;
+}
+
+static void show_score(Train *t, const Score *score)
+{
+    bool classes = t->run.program->task == LRT_TASK_CLASSES;
+    double accuracy = score->targets ? (double)score->correct / (double)score->targets : 0;
+    fprintf(stderr, "%sstep %lld: validation loss %.4f", isatty(STDERR_FILENO) ? "\r\033[K" : "", (long long)t->state.step, score->loss);
+    if (classes)
+        fprintf(stderr, ", accuracy %.2f %%", 100 * accuracy);
+    fputc('\n', stderr);
+    if (!t->metrics)
+        return;
+    fprintf(t->metrics, "{\"step\": %lld, \"validation_loss\": %.9g", (long long)t->state.step, score->loss);
+    if (classes)
+        fprintf(t->metrics, ", \"accuracy\": %.9g", accuracy);
+    fputs("}\n", t->metrics);
+    fflush(t->metrics);
 }
 
 static bool validate(Train *t)
 {
-    double loss;
+    Score score;
     if (!t->validation)
         return true;
-    if (!evaluate(t, &loss))
+    if (!evaluate(t, &score))
         return false;
     if (interrupted)
         return true;
-    fprintf(stderr, "%sstep %lld: validation loss %.4f\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", (long long)t->state.step, loss);
-    if (t->metrics)
-        fprintf(t->metrics, "{\"step\": %lld, \"validation_loss\": %.9g}\n", (long long)t->state.step, loss), fflush(t->metrics);
-    if (t->state.best >= 0 && loss >= t->state.best)
+    show_score(t, &score);
+    if (t->state.best >= 0 && score.loss >= t->state.best)
         return true;
-    t->state.best = loss;
+    t->state.best = score.loss;
     if (!t->args.value[OUT] || t->state.step == 0)
         return true;
     char *best = lrt_path_join(t->args.value[OUT], "best");
@@ -404,19 +318,6 @@ static bool train_step(Train *t)
     return true;
 }
 
-/* Optimizer steps of the asked epochs: batches are counted by walking through them. */
-static int64_t count_steps(Train *t)
-{
-    int64_t batches = 0, size = lrt_dataset_size(t->data);
-    for (int64_t epoch = 0; epoch < t->epochs; epoch++) {
-        lrt_dataset_shuffle(t->data, t->seed, (uint64_t)epoch, t->order);
-        for (int64_t place = 0; place < size; batches++)
-            place += lrt_dataset_take(t->data, t->order, place, size, t->run.program->max_tokens, t->batch, learned_tokens(t));
-    }
-    t->ordered_epoch = -1;
-    return (batches + t->accumulate - 1) / t->accumulate;
-}
-
 /* A run is the same when data, seed and every number that enters a step are. */
 static uint64_t identity_of(const Train *t)
 {
@@ -440,7 +341,7 @@ static uint64_t identity_of(const Train *t)
 static bool start(Train *t)
 {
     if (!t->steps)
-        t->steps = t->data ? count_steps(t) : t->batches.steps / t->accumulate;
+        t->steps = t->data ? lrt_count_steps(t) : t->batches.steps / t->accumulate;
     t->state = (LrtState){.best = -1};
     t->state.identity = identity_of(t);
     const char *out = t->args.value[OUT];
@@ -513,16 +414,12 @@ static void close_all(Train *t)
     int64_t bytes = t->run.program ? t->run.program->params_bytes : 0;
     lrt_free_pages(t->m, bytes);
     lrt_free_pages(t->v, bytes);
-    lrt_batches_free(&t->batches);
-    lrt_dataset_close(t->data);
-    lrt_dataset_close(t->validation);
-    lrt_tokenizer_close(t->tokenizer);
+    lrt_close_data(t);
     lrt_checkpoint_close(t->checkpoint);
     if (t->run.pool)
         lrt_run_close(&t->run);
     if (t->metrics)
         fclose(t->metrics);
-    free(t->order);
 }
 
 int lrt_train_main(const LrtProgram *program, int argc, char **argv, LrtError *error)

@@ -22,6 +22,10 @@ typedef struct Train {
     LrtCheckpoint *checkpoint;
     LrtTokenizer *tokenizer;
     LrtDataset *data, *validation;
+    LrtLabels *labels;     /* of labelled data */
+    json_t *names;         /* {"id2label": ...} of the adapter that is trained on; NULL: it names no classes */
+    int32_t mask;          /* token that hides others; -1: none */
+    int32_t *hidden;       /* tokens of a document with some hidden, and its targets: [2 * length] */
     LrtBatches batches;
     LrtOptimizer optimizer;
     LrtScheduleKind schedule;
@@ -40,8 +44,15 @@ typedef struct Train {
 const LrtTierCode *lrt_train_code(const Train *t);
 /* Sum of the batch's token losses, in the order of rows. */
 double lrt_sum_losses(const Train *t);
+/* --data, --validation or --tensors: opens them, and lets go of what was opened. */
+bool lrt_open_data(Train *t);
+void lrt_close_data(Train *t);
 /* Micro-batch `index` (from 0) of the run into the context. */
 bool lrt_next_batch(Train *t, int64_t index);
+/* The validation documents from *place on, as many as fit; *place goes on. */
+bool lrt_validation_batch(Train *t, int64_t *place);
+/* Optimizer steps of the asked epochs: batches are counted by walking through them. */
+int64_t lrt_count_steps(Train *t);
 /* Targets of the batches of an optimizer step: each token weighs 1 / all of them. */
 bool lrt_count_targets(Train *t, int64_t step, int64_t *targets);
 /* Gradients of one optimizer step, and the mean loss. */
