@@ -2,6 +2,7 @@
 #define XXH_INLINE_ALL
 #include "runtime/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -85,17 +86,28 @@ static int32_t *new_slots(size_t entries, size_t *count)
     return slots;
 }
 
-/* Words of a text: not added tokens, which are found before; but WordPiece's vocabulary has some of them too. */
+/* Words of a text: not added tokens, which are found before; but other vocabularies than byte-level ones have some of them too. */
 static bool is_word_token(const LrtTokenizerModel *m, int32_t id)
 {
-    return !(m->flags[id] & TOKEN_ADDED) || m->rules.kind == TOKENIZER_WORDPIECE;
+    return !(m->flags[id] & TOKEN_ADDED) || m->rules.kind != TOKENIZER_BPE;
+}
+
+static void index_bytes(LrtTokenizer *t)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        char name[8];
+        const uint8_t value = (uint8_t)byte;
+        if (t->model.rules.kind == TOKENIZER_SPM || t->model.rules.kind == TOKENIZER_UNIGRAM)
+            t->byte_token[byte] = lrt_find_word(t, (uint8_t *)name, (size_t)sprintf(name, "<0x%02X>", (unsigned)byte));
+        else
+            t->byte_token[byte] = lrt_find_word(t, &value, 1);
+    }
 }
 
 static bool index_words(LrtTokenizer *t)
 {
     const LrtTokenizerModel *m = &t->model;
     t->word_slots = new_slots((size_t)m->count, &t->word_count);
-    memset(t->byte_token, 0xff, sizeof t->byte_token);
     if (!t->word_slots)
         return false;
     for (int32_t id = 0; id < m->count; id++) {
@@ -105,9 +117,8 @@ static bool index_words(LrtTokenizer *t)
         if (length == 0 || !is_word_token(m, id))
             continue;
         t->word_slots[word_slot(t, bytes, length)] = id;
-        if (length == 1 && t->byte_token[bytes[0]] < 0)
-            t->byte_token[bytes[0]] = id;
     }
+    index_bytes(t);
     return true;
 }
 
@@ -118,7 +129,7 @@ static bool index_added_token(LrtTokenizer *t, int32_t id, LrtText *normal, LrtT
     size_t length;
     const uint8_t *bytes = lrt_token_bytes(t, id, &length);
     normal->length = 0;
-    if (!lrt_text_append(normal, bytes, length) || (later && !lrt_normalize(&t->model.rules, normal, spare)))
+    if (!lrt_text_append(normal, bytes, length) || (later && !lrt_normalize(&t->model, normal, spare)))
         return false;
     if (normal->length == 0)
         return true;
@@ -239,7 +250,7 @@ static void mark_ends(LrtTokenizerModel *m)
 LrtTokenizer *lrt_tokenizer_finish(LrtTokenizer *t, const char *source, LrtError *error)
 {
     mark_ends(&t->model);
-    bool ok = (index_words(t) && index_added(t) && index_pairs(t)) || lrt_fail(error, LRT_FAILED, "out of memory");
+    bool ok = (index_words(t) && index_added(t) && index_pairs(t) && lrt_index_pieces(t)) || lrt_fail(error, LRT_FAILED, "out of memory");
     if (ok && compile_patterns(t, source, error))
         return t;
     lrt_tokenizer_close(t);
@@ -278,6 +289,7 @@ void lrt_tokenizer_close(LrtTokenizer *t)
     lrt_tokenizer_model_free(&t->model);
     free(t->pair_slots);
     free(t->word_slots);
+    free(t->pieces);
     for (int pass = 0; pass < 2; pass++) {
         for (int32_t i = 0; i < t->added[pass].count; i++)
             free(t->added[pass].tokens[i].text);

@@ -1,4 +1,4 @@
-/* tokenizer_bpe.c - a word as bytes that are merged, the pair of the lowest rank first. */
+/* tokenizer_bpe.c - a word as bytes, or characters, that are merged, the pair of the lowest rank first. */
 #include <stdlib.h>
 
 #include "runtime/tokenizer_index.h"
@@ -73,21 +73,57 @@ static bool reserve_word(LrtWord *w, size_t length)
     return true;
 }
 
-bool lrt_encode_bpe(const LrtTokenizer *t, LrtWord *w, const uint8_t *text, size_t length, LrtIds *ids)
+static int32_t add_symbol(LrtWord *w, int32_t count, int32_t id)
 {
-    int32_t whole = t->model.rules.ignore_merges ? lrt_find_word(t, text, length) : -1;
-    if (whole >= 0)
-        return lrt_ids_push(ids, whole);
-    if (!reserve_word(w, length + 1))
-        return false;
+    w->symbols[count] = (Symbol){id, count - 1, count + 1};
+    return count + 1;
+}
+
+/* Bytes without a token are dropped. */
+static int32_t start_with_bytes(const LrtTokenizer *t, LrtWord *w, const uint8_t *text, size_t length)
+{
     int32_t count = 0;
     for (size_t i = 0; i < length; i++)
-        if (t->byte_token[text[i]] >= 0) {
-            w->symbols[count] = (Symbol){t->byte_token[text[i]], count - 1, count + 1};
-            count++;
+        if (t->byte_token[text[i]] >= 0)
+            count = add_symbol(w, count, t->byte_token[text[i]]);
+    return count;
+}
+
+static bool have_bytes(const LrtTokenizer *t, const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (t->byte_token[bytes[i]] < 0)
+            return false;
+    return t->model.rules.byte_fallback;
+}
+
+/* A character without a token becomes its bytes if all of them have tokens, else unknown.  An unknown token waits until the
+ * next character that has a token, as in the library: bytes go before it. */
+static int32_t start_with_characters(const LrtTokenizer *t, LrtWord *w, const uint8_t *text, size_t length)
+{
+    const LrtTokenizerRules *rules = &t->model.rules;
+    int32_t count = 0;
+    bool waiting = false;
+    size_t size;
+    for (size_t i = 0; i < length; i += size) {
+        lrt_character_at(text, length, i, &size);
+        const int32_t id = lrt_find_word(t, text + i, size);
+        if (id < 0 && have_bytes(t, text + i, size)) {
+            for (size_t k = 0; k < size; k++)
+                count = add_symbol(w, count, t->byte_token[text[i + k]]);
+            continue;
         }
-    if (count == 0)
-        return true;
+        if (waiting && (id >= 0 || !rules->fuse_unknown))
+            count = add_symbol(w, count, rules->unknown);
+        waiting = id < 0 && rules->unknown >= 0;
+        if (id >= 0)
+            count = add_symbol(w, count, id);
+    }
+    return waiting ? add_symbol(w, count, rules->unknown) : count;
+}
+
+static void merge_all(const LrtTokenizer *t, LrtWord *w, int32_t count)
+{
     w->symbols[count - 1].after = -1;
     w->heap_count = 0;
     for (int32_t i = 0; i + 1 < count; i++)
@@ -106,6 +142,20 @@ bool lrt_encode_bpe(const LrtTokenizer *t, LrtWord *w, const uint8_t *text, size
         consider(t, w, left->before);
         consider(t, w, c.place);
     }
+}
+
+bool lrt_encode_bpe(const LrtTokenizer *t, LrtWord *w, const uint8_t *text, size_t length, LrtIds *ids)
+{
+    int32_t whole = t->model.rules.ignore_merges ? lrt_find_word(t, text, length) : -1;
+    if (whole >= 0)
+        return lrt_ids_push(ids, whole);
+    if (length >= INT32_MAX / 4 || !reserve_word(w, length + 1))
+        return false;
+    const int32_t count =
+        t->model.rules.kind == TOKENIZER_SPM ? start_with_characters(t, w, text, length) : start_with_bytes(t, w, text, length);
+    if (count == 0)
+        return true;
+    merge_all(t, w, count);
     for (int32_t i = 0; i >= 0; i = w->symbols[i].after)
         if (!lrt_ids_push(ids, w->symbols[i].id))
             return false;
@@ -117,4 +167,5 @@ void lrt_word_free(LrtWord *w)
     free(w->symbols);
     free(w->heap);
     lrt_text_free(&w->text);
+    free(w->nodes);
 }

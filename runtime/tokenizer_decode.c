@@ -41,14 +41,54 @@ static size_t decode_wordpiece(const LrtTokenizerRules *rules, const uint8_t *by
     return at;
 }
 
+/* "<0x0A>" -> 10; -1: another token. */
+static int byte_of(const uint8_t *bytes, size_t length)
+{
+    int value = 0;
+    if (length != 6 || memcmp(bytes, "<0x", 3) != 0 || bytes[5] != '>')
+        return -1;
+    for (int i = 3; i < 5; i++) {
+        const char *digits = "0123456789ABCDEF0123456789abcdef", *digit = bytes[i] ? strchr(digits, bytes[i]) : NULL;
+        if (!digit)
+            return -1;
+        value = 16 * value + (int)((digit - digits) & 15);
+    }
+    return value;
+}
+
+/* Blanks become spaces, or (`drop`) nothing. */
+static size_t decode_blanks(const LrtTokenizerRules *rules, const uint8_t *bytes, size_t length, bool drop, char *out)
+{
+    const size_t size = strlen(rules->shown);
+    size_t at = 0;
+    for (size_t i = 0; i < length;) {
+        if (size && length - i >= size && !memcmp(bytes + i, rules->shown, size)) {
+            i += size;
+            if (!drop)
+                out[at++] = ' ';
+            continue;
+        }
+        out[at++] = (char)bytes[i++];
+    }
+    return at;
+}
+
 static size_t decode_token(const LrtTokenizer *t, int32_t id, bool first, char *out)
 {
+    const LrtTokenizerRules *rules = &t->model.rules;
     size_t length;
     const uint8_t *bytes = lrt_token_bytes(t, id, &length);
     if (length == 0) /* a hole in the ids */
         return 0;
-    if (t->model.rules.kind == TOKENIZER_WORDPIECE)
-        return decode_wordpiece(&t->model.rules, bytes, length, first, out);
+    const int byte = rules->decoder == DECODER_FUSE ? byte_of(bytes, length) : -1;
+    if (byte >= 0) {
+        *out = (char)byte;
+        return 1;
+    }
+    if (rules->decoder == DECODER_WORDPIECE)
+        return decode_wordpiece(rules, bytes, length, first, out);
+    if (rules->decoder != DECODER_BYTES)
+        return decode_blanks(rules, bytes, length, first && rules->decoder == DECODER_METASPACE && rules->prepend != PREPEND_NEVER, out);
     memcpy(out, bytes, length);
     return length;
 }
@@ -72,10 +112,14 @@ size_t lrt_tokenizer_decode_text(const LrtTokenizer *t, const int32_t *ids, size
             length += decode_token(t, ids[i], first, out + length);
             first = false;
         }
-    return length;
+    size_t spaces = 0;
+    while (spaces < length && spaces < (size_t)t->model.rules.strip && out[spaces] == ' ')
+        spaces++;
+    memmove(out, out + spaces, length - spaces);
+    return length - spaces;
 }
 
 size_t lrt_tokenizer_longest(const LrtTokenizer *t)
 {
-    return t->longest + (t->model.rules.kind == TOKENIZER_WORDPIECE); /* the space before a word */
+    return t->longest + (t->model.rules.decoder == DECODER_WORDPIECE); /* the space before a word */
 }

@@ -8,7 +8,7 @@
 typedef struct Encoder {
     const LrtTokenizer *t;
     LrtIds *ids;
-    bool specials;
+    bool specials, first; /* first: what is encoded begins the text */
     LrtWord word;
     LrtText normal, spare, spaced;
     pcre2_match_data *match[TOKENIZER_STAGES];
@@ -18,9 +18,13 @@ typedef struct Encoder {
 
 static bool encode_word(Encoder *e, const uint8_t *text, size_t length)
 {
-    if (e->t->model.rules.kind == TOKENIZER_WORDPIECE)
-        return lrt_encode_wordpiece(e->t, &e->word, text, length, e->ids);
-    return lrt_encode_bpe(e->t, &e->word, text, length, e->ids);
+    static bool (*const ways[TOKENIZER_KINDS])(const LrtTokenizer *, LrtWord *, const uint8_t *, size_t, LrtIds *) = {
+        [TOKENIZER_BPE] = lrt_encode_bpe,
+        [TOKENIZER_SPM] = lrt_encode_bpe,
+        [TOKENIZER_WORDPIECE] = lrt_encode_wordpiece,
+        [TOKENIZER_UNIGRAM] = lrt_encode_unigram,
+    };
+    return ways[e->t->model.rules.kind](e->t, &e->word, text, length, e->ids);
 }
 
 /* Stage by stage: what a stage splits off goes to the next one; what the last one leaves are words. */
@@ -50,9 +54,26 @@ static bool split_piece(Encoder *e, int32_t stage, const uint8_t *text, size_t l
     return split_piece(e, stage + 1, text + done, length - done);
 }
 
+/* Blanks of Metaspace: "a b" is "▁a▁b". */
+static bool write_blanks(Encoder *e, const uint8_t *text, size_t length)
+{
+    const LrtTokenizerRules *rules = &e->t->model.rules;
+    const size_t size = strlen(rules->blank);
+    const LrtText in = {(uint8_t *)(uintptr_t)text, length, length};
+    const bool blank = text[0] == ' ' || (length >= size && !memcmp(text, rules->blank, size));
+    e->spaced.length = 0;
+    return (blank || rules->prepend == PREPEND_NEVER || (rules->prepend == PREPEND_FIRST && !e->first) ||
+            lrt_text_append(&e->spaced, rules->blank, size)) &&
+           lrt_replace(&in, " ", rules->blank, &e->spaced) && split_piece(e, 0, e->spaced.data, e->spaced.length);
+}
+
 static bool encode_piece(Encoder *e, const uint8_t *text, size_t length)
 {
-    if (!e->t->model.rules.prefix_space || length == 0 || text[0] == ' ')
+    if (length == 0)
+        return true;
+    if (e->t->model.rules.blank[0])
+        return write_blanks(e, text, length);
+    if (!e->t->model.rules.prefix_space || text[0] == ' ')
         return split_piece(e, 0, text, length);
     e->spaced.length = 0;
     return lrt_text_append(&e->spaced, " ", 1) && lrt_text_append(&e->spaced, text, length) &&
@@ -121,6 +142,7 @@ static bool find_added(Encoder *e, int pass, const uint8_t *text, size_t length,
                 end += step;
         if (!rest(e, text + done, start - done) || !lrt_ids_push(e->ids, found->id))
             return false;
+        e->first = false;
         done = end;
         i = end - 1;
     }
@@ -134,13 +156,13 @@ static bool encode_normal(Encoder *e, const uint8_t *text, size_t length)
     if (e->t->model.rules.step_count == 0)
         return find_added(e, 1, text, length, encode_piece);
     e->normal.length = 0;
-    return lrt_text_append(&e->normal, text, length) && lrt_normalize(&e->t->model.rules, &e->normal, &e->spare) &&
+    return lrt_text_append(&e->normal, text, length) && lrt_normalize(&e->t->model, &e->normal, &e->spare) &&
            (e->normal.length == 0 || find_added(e, 1, e->normal.data, e->normal.length, encode_piece));
 }
 
 bool lrt_encode_text(const LrtTokenizer *t, const char *text, size_t length, bool specials, LrtIds *ids, LrtError *error)
 {
-    Encoder e = {.t = t, .ids = ids, .specials = specials};
+    Encoder e = {.t = t, .ids = ids, .specials = specials, .first = true};
     bool ok = true;
     for (int32_t i = 0; i < t->model.rules.split_count; i++)
         ok = (e.match[i] = pcre2_match_data_create_from_pattern(t->patterns[i], NULL)) != NULL && ok;

@@ -1,6 +1,7 @@
-/* tokenizer_json.c - byte-level BPE and WordPiece from tokenizer.json, the format of the `tokenizers` library: the model and its
- * vocabulary; tokenizer_parts.c reads what is around the model. */
+/* tokenizer_json.c - BPE, WordPiece and Unigram from tokenizer.json, the format of the `tokenizers` library: the model and its vocabulary;
+ * tokenizer_parts.c reads what is around the model. */
 #define _GNU_SOURCE
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,24 +22,24 @@ static const char *model_type(const json_t *model)
     return json_object_get(model, "merges") ? "BPE" : json_object_get(model, "max_input_chars_per_word") ? "WordPiece" : "";
 }
 
+/* Byte-level, or of characters as SentencePiece makes it. */
 static bool check_bpe(Reader *r, const json_t *model)
 {
-    static const char *const off[] = {"byte_fallback", "fuse_unk"};
-    for (int i = 0; i < 2; i++)
-        if (json_is_true(json_object_get(model, off[i])))
-            return lrt_json_refuse(r, "BPE with", off[i]);
+    LrtTokenizerRules *rules = &r->m->rules;
+    rules->kind = r->byte_level ? TOKENIZER_BPE : TOKENIZER_SPM;
+    rules->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
+    rules->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
+    rules->fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
+    if (r->byte_level && (rules->byte_fallback || rules->fuse_unknown))
+        return lrt_json_refuse(r, "byte-level BPE with", rules->byte_fallback ? "byte_fallback" : "fuse_unk");
     static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++) {
         const char *text = json_string_value(json_object_get(model, empty[i]));
         if (text && *text)
             return lrt_json_refuse(r, "BPE with", empty[i]);
     }
-    if (!r->byte_level)
-        return lrt_json_refuse(r, "a pre-tokenizer without", "ByteLevel");
-    if (!json_is_array(json_object_get(model, "merges")))
-        return lrt_fail(r->error, LRT_INVALID, "%s: the model has no list \"merges\"", r->path);
-    r->m->rules.ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
-    return true;
+    return json_is_array(json_object_get(model, "merges")) ||
+           lrt_fail(r->error, LRT_INVALID, "%s: the model has no list \"merges\"", r->path);
 }
 
 static bool check_wordpiece(Reader *r, const json_t *model)
@@ -58,14 +59,35 @@ static bool check_wordpiece(Reader *r, const json_t *model)
     return true;
 }
 
+static bool check_unigram(Reader *r, const json_t *model)
+{
+    LrtTokenizerRules *rules = &r->m->rules;
+    const json_t *unknown = json_object_get(model, "unk_id");
+    const size_t count = json_array_size(json_object_get(model, "vocab"));
+    rules->kind = TOKENIZER_UNIGRAM;
+    rules->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
+    rules->fuse_unknown = 1;
+    if (r->byte_level)
+        return lrt_json_refuse(r, "Unigram with the pre-tokenizer", "ByteLevel");
+    if (!json_is_integer(unknown) || json_integer_value(unknown) < 0 || (size_t)json_integer_value(unknown) >= count)
+        return lrt_fail(r->error, LRT_INVALID, "%s: the model's \"unk_id\" is not in its vocabulary", r->path);
+    rules->unknown = (int32_t)json_integer_value(unknown);
+    return true;
+}
+
 static bool check_model(Reader *r, const json_t *model)
 {
-    const char *type = model_type(model);
-    if (!strcmp(type, "BPE") ? !check_bpe(r, model)
-                             : strcmp(type, "WordPiece") != 0 ? !lrt_json_refuse(r, "model", type) : !check_wordpiece(r, model))
-        return false;
-    return json_is_object(json_object_get(model, "vocab")) ||
-           lrt_fail(r->error, LRT_INVALID, "%s: the model has no \"vocab\"", r->path);
+    static const struct {
+        const char *type;
+        bool (*check)(Reader *, const json_t *);
+        bool list; /* the vocabulary is [["a", -1.5], ...], else {"a": 0, ...} */
+    } types[] = {{"BPE", check_bpe, false}, {"WordPiece", check_wordpiece, false}, {"Unigram", check_unigram, true}};
+    const json_t *vocabulary = json_object_get(model, "vocab");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(model_type(model), types[i].type))
+            return types[i].check(r, model) && ((types[i].list ? json_is_array(vocabulary) : json_is_object(vocabulary)) ||
+                                                lrt_fail(r->error, LRT_INVALID, "%s: the model has no \"vocab\"", r->path));
+    return lrt_json_refuse(r, "model", model_type(model));
 }
 
 enum { HOLES_MAX = 1 << 20 };
@@ -82,10 +104,46 @@ static bool note_id(Reader *r, const char *name, const json_t *value, size_t tok
     return true;
 }
 
+/* The vocabulary: its tokens under their ids. */
+static bool name_vocabulary(Reader *r, const json_t *vocabulary)
+{
+    const char *name;
+    json_t *id;
+    json_object_foreach((json_t *)(uintptr_t)vocabulary, name, id) {
+        const char **text = &r->names.text[json_integer_value(id)];
+        if (*text)
+            return lrt_fail(r->error, LRT_INVALID, "%s: tokens '%.60s' and '%.60s' have the same id", r->path, *text, name);
+        *text = name;
+        r->names.length[json_integer_value(id)] = strlen(name);
+    }
+    return true;
+}
+
+/* Unigram's: pieces and their scores, in the order of ids. */
+static bool name_pieces(Reader *r, const json_t *vocabulary)
+{
+    r->m->scores = malloc(sizeof *r->m->scores * ((size_t)r->m->count + 1));
+    if (!r->m->scores)
+        return lrt_fail(r->error, LRT_FAILED, "out of memory");
+    for (int32_t id = 0; id < r->m->count; id++) {
+        const json_t *piece = json_array_get(vocabulary, (size_t)id), *score = json_array_get(piece, 1);
+        const char *text = json_string_value(json_array_get(piece, 0));
+        r->m->scores[id] = -INFINITY; /* only added */
+        if ((size_t)id >= json_array_size(vocabulary))
+            continue;
+        if (!text || !json_is_number(score))
+            return lrt_fail(r->error, LRT_INVALID, "%s: piece %d of the vocabulary is not a text with a score", r->path, (int)id);
+        r->names.text[id] = text;
+        r->names.length[id] = strlen(text);
+        r->m->scores[id] = json_number_value(score);
+    }
+    return true;
+}
+
 static bool name_tokens(Reader *r, const json_t *vocabulary, const json_t *added)
 {
-    json_int_t most = -1;
-    const size_t tokens = json_object_size(vocabulary) + json_array_size(added);
+    json_int_t most = (json_int_t)json_array_size(vocabulary) - 1;
+    const size_t tokens = json_object_size(vocabulary) + json_array_size(vocabulary) + json_array_size(added);
     const char *name;
     json_t *id;
     json_object_foreach((json_t *)(uintptr_t)vocabulary, name, id)
@@ -101,14 +159,7 @@ static bool name_tokens(Reader *r, const json_t *vocabulary, const json_t *added
     r->names.length = calloc((size_t)count + 1, sizeof *r->names.length);
     if (!r->names.text || !r->names.length || !lrt_model_reserve(r->m, count, r->error))
         return lrt_fail(r->error, LRT_FAILED, "out of memory");
-    json_object_foreach((json_t *)(uintptr_t)vocabulary, name, id) {
-        const char **text = &r->names.text[json_integer_value(id)];
-        if (*text)
-            return lrt_fail(r->error, LRT_INVALID, "%s: tokens '%.60s' and '%.60s' have the same id", r->path, *text, name);
-        *text = name;
-        r->names.length[json_integer_value(id)] = strlen(name);
-    }
-    return true;
+    return json_is_array(vocabulary) ? name_pieces(r, vocabulary) : name_vocabulary(r, vocabulary);
 }
 
 static void add_flags(Reader *r, const json_t *added)
@@ -157,11 +208,15 @@ static bool read_merges(Reader *r, const json_t *merges)
     return true;
 }
 
+/* Byte-level tokenizers have none: all bytes are tokens, or dropped. */
 static bool read_unknown(Reader *r, const json_t *model)
 {
+    LrtTokenizerRules *rules = &r->m->rules;
     const char *name = json_string_value(json_object_get(model, "unk_token"));
-    r->m->rules.unknown = name && *name ? lrt_names_find(&r->names, name, strlen(name)) : -1;
-    return r->m->rules.unknown >= 0 ||
+    if (rules->kind == TOKENIZER_BPE || rules->kind == TOKENIZER_UNIGRAM || (rules->kind == TOKENIZER_SPM && !name))
+        return true;
+    rules->unknown = name && *name ? lrt_names_find(&r->names, name, strlen(name)) : -1;
+    return rules->unknown >= 0 ||
            lrt_fail(r->error, LRT_INVALID, "%s: the model's \"unk_token\" '%.60s' is not in its vocabulary", r->path, name ? name : "");
 }
 
@@ -171,13 +226,12 @@ static bool read_model(Reader *r)
     if (!check_model(r, model) || !name_tokens(r, json_object_get(model, "vocab"), added))
         return false;
     add_flags(r, added);
-    const bool wordpiece = r->m->rules.kind == TOKENIZER_WORDPIECE;
+    const bool spelled = r->m->rules.kind == TOKENIZER_BPE;
     for (int32_t i = 0; i < r->m->count; i++)
-        if (!lrt_model_set_token(r->m, i, r->names.text[i], r->names.length[i], wordpiece || (r->m->flags[i] & TOKEN_ADDED), r->error))
+        if (!lrt_model_set_token(r->m, i, r->names.text[i], r->names.length[i], !spelled || (r->m->flags[i] & TOKEN_ADDED), r->error))
             return false;
-    if (!lrt_names_build(&r->names, r->m->count, r->error))
-        return false;
-    return wordpiece ? read_unknown(r, model) : read_merges(r, json_object_get(model, "merges"));
+    return lrt_names_build(&r->names, r->m->count, r->error) && read_unknown(r, model) &&
+           (r->m->rules.kind == TOKENIZER_WORDPIECE || r->m->rules.kind == TOKENIZER_UNIGRAM || read_merges(r, json_object_get(model, "merges")));
 }
 
 /* --- begin and end ------------------------------------------------------------------------------------------------------ */

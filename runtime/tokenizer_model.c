@@ -19,6 +19,8 @@ void lrt_tokenizer_model_free(LrtTokenizerModel *m)
     free(m->bytes);
     free(m->flags);
     free(m->merges);
+    free(m->scores);
+    free(m->charsmap);
     memset(m, 0, sizeof *m);
 }
 
@@ -108,22 +110,32 @@ bool lrt_model_add_split(LrtTokenizerModel *m, const char *pattern, bool drop, c
     return true;
 }
 
-bool lrt_model_add_step(LrtTokenizerModel *m, LrtStep step, const char *path, LrtError *error)
+bool lrt_model_add_step(LrtTokenizerModel *m, LrtStepKind kind, const char *from, const char *to, const char *path, LrtError *error)
 {
     LrtTokenizerRules *r = &m->rules;
     if (r->step_count == TOKENIZER_STEPS)
         return lrt_fail(error, LRT_INVALID, "%s: its normalizer has more than %d steps", path, TOKENIZER_STEPS);
-    r->steps[r->step_count++] = (int32_t)step;
+    LrtStep *step = &r->steps[r->step_count];
+    step->kind = (int32_t)kind;
+    if ((from && strlen(from) >= STEP_BYTES) || (to && strlen(to) >= STEP_BYTES))
+        return lrt_fail(error, LRT_INVALID, "%s: its normalizer replaces texts of %d bytes and more", path, STEP_BYTES);
+    strcpy(step->from, from ? from : "");
+    strcpy(step->to, to ? to : "");
+    r->step_count++;
     return true;
 }
 
 bool lrt_model_add_bert_steps(LrtTokenizerModel *m, bool clean, bool chinese, int accents, bool lower, const char *path, LrtError *error)
 {
     const bool strip = accents < 0 ? lower : accents;
-    return (!clean || lrt_model_add_step(m, STEP_CLEAN, path, error)) &&
-           (!chinese || lrt_model_add_step(m, STEP_CHINESE, path, error)) &&
-           (!strip || (lrt_model_add_step(m, STEP_NFD, path, error) && lrt_model_add_step(m, STEP_ACCENTS, path, error))) &&
-           (!lower || lrt_model_add_step(m, STEP_LOWER, path, error));
+    const struct {
+        bool on;
+        LrtStepKind kind;
+    } steps[] = {{clean, STEP_CLEAN}, {chinese, STEP_CHINESE}, {strip, STEP_NFD}, {strip, STEP_ACCENTS}, {lower, STEP_LOWER}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (steps[i].on && !lrt_model_add_step(m, steps[i].kind, NULL, NULL, path, error))
+            return false;
+    return true;
 }
 
 bool lrt_model_add_bert_splits(LrtTokenizerModel *m, const char *path, LrtError *error)

@@ -13,20 +13,38 @@ enum LrtTokenFlags {
     TOKEN_END = 32,
     TOKEN_NORMAL = 64, /* an added token that is looked for after the text has its normal form */
 };
-enum { TOKENIZER_STAGES = 8, TOKENIZER_STEPS = 8, TEMPLATE_ITEMS = 16, PATTERN_BYTES = 1024, PREFIX_BYTES = 32, TYPE_MAX = 15 };
+enum { TOKENIZER_STAGES = 8, TOKENIZER_STEPS = 8, TEMPLATE_ITEMS = 16, PATTERN_BYTES = 1024, PREFIX_BYTES = 32, STEP_BYTES = 32, TYPE_MAX = 15 };
 
 typedef enum LrtTokenizerKind {
     TOKENIZER_BPE,       /* byte-level byte pair encoding: GPT-2, RoBERTa, Llama 3, Qwen */
     TOKENIZER_WORDPIECE, /* BERT */
+    TOKENIZER_SPM,       /* SentencePiece's byte pair encoding: characters, or bytes as <0x0A>: Llama 1 and 2, Mistral */
+    TOKENIZER_UNIGRAM,   /* SentencePiece's most likely pieces: XLM-R, DeBERTa-v3, ALBERT, T5 */
     TOKENIZER_KINDS
 } LrtTokenizerKind;
 
-/* What is done to a text before it is split, in this order. */
-typedef enum LrtStep {
+typedef enum LrtStepKind {
 #define STEP(id, function) STEP_##id,
 #include "runtime/tokenizer_steps.def"
     STEP_COUNT
+} LrtStepKind;
+
+/* Something that is done to a text before it is split. */
+typedef struct LrtStep {
+    int32_t kind;                          /* LrtStepKind */
+    char from[STEP_BYTES], to[STEP_BYTES]; /* texts of those that have some */
 } LrtStep;
+
+/* Metaspace: blanks are written as a character of their own, and one stands before a text. */
+typedef enum LrtPrepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS, PREPEND_COUNT } LrtPrepend;
+
+typedef enum LrtDecoder {
+    DECODER_BYTES,     /* tokens are their bytes */
+    DECODER_WORDPIECE, /* words are set apart by spaces */
+    DECODER_FUSE,      /* blanks and bytes are spelled out; `strip` spaces go from the start of the text */
+    DECODER_METASPACE, /* blanks are spelled out, those of the first token go */
+    DECODER_COUNT
+} LrtDecoder;
 
 typedef struct LrtMerge {
     int32_t left, right, result;
@@ -49,13 +67,21 @@ typedef struct LrtTemplate {
 /* All of a tokenizer but its tables; plain data without padding, so that equal rules are equal bytes. */
 typedef struct LrtTokenizerRules {
     int32_t kind;                 /* LrtTokenizerKind */
-    int32_t steps[TOKENIZER_STEPS], step_count; /* LrtStep */
+    LrtStep steps[TOKENIZER_STEPS]; /* in this order */
+    int32_t step_count;
     LrtSplit splits[TOKENIZER_STAGES];
     int32_t split_count;
     int32_t prefix_space, ignore_merges;
+    char blank[STEP_BYTES];       /* Metaspace: what a space becomes; "": there is none */
+    int32_t prepend;              /* LrtPrepend */
     char prefix[PREFIX_BYTES];    /* WordPiece: spelled before a token that goes on a word, "##" */
-    int32_t unknown, word_max;    /* WordPiece: what a word becomes that has no tokens, or more characters; -1: none */
+    int32_t unknown;              /* what has no tokens becomes; -1: nothing */
+    int32_t word_max;             /* WordPiece: a word of more characters is unknown */
+    int32_t byte_fallback, fuse_unknown; /* SPM, Unigram: bytes instead of an unknown token; one instead of many */
+    int32_t decoder;              /* LrtDecoder */
     int32_t cleanup;              /* WordPiece: decoding takes the space away before punctuation */
+    char shown[STEP_BYTES];       /* DECODER_FUSE and _METASPACE: what is a space */
+    int32_t strip;                /* DECODER_FUSE */
     LrtTemplate single, pair;
     int32_t begin, end;           /* -1: none */
 } LrtTokenizerRules;
@@ -68,6 +94,9 @@ typedef struct LrtTokenizerModel {
     size_t byte_count, byte_capacity;
     LrtMerge *merges;          /* by rank */
     int32_t merge_count;
+    double *scores;            /* Unigram: [count], logarithms of probabilities; not finite: no piece of the vocabulary */
+    uint8_t *charsmap;         /* STEP_CHARSMAP: SentencePiece's table; see tokenizer_charsmap.c */
+    size_t charsmap_size;
     LrtTokenizerRules rules;
 } LrtTokenizerModel;
 
@@ -86,7 +115,8 @@ bool lrt_model_reserve(LrtTokenizerModel *model, int32_t count, LrtError *error)
 /* A token written in GPT-2's printable characters, or (plain) as it is. */
 bool lrt_model_set_token(LrtTokenizerModel *model, int32_t id, const char *text, size_t length, bool plain, LrtError *error);
 bool lrt_model_add_split(LrtTokenizerModel *model, const char *pattern, bool drop, const char *path, LrtError *error);
-bool lrt_model_add_step(LrtTokenizerModel *model, LrtStep step, const char *path, LrtError *error);
+/* `from` and `to`: NULL where the step has none. */
+bool lrt_model_add_step(LrtTokenizerModel *model, LrtStepKind kind, const char *from, const char *to, const char *path, LrtError *error);
 /* BERT's normal form; `accents`: 1 stripped, 0 kept, -1 as `lower`. */
 bool lrt_model_add_bert_steps(LrtTokenizerModel *model, bool clean, bool chinese, int accents, bool lower, const char *path,
                               LrtError *error);

@@ -50,23 +50,27 @@ static bool map(const LrtText *in, LrtText *out, int options)
     return ok;
 }
 
-static bool compose(const LrtText *in, LrtText *out)
+static bool compose(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return map(in, out, UTF8PROC_COMPOSE);
 }
 
-static bool decompose(const LrtText *in, LrtText *out)
+static bool decompose(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return map(in, out, UTF8PROC_DECOMPOSE);
 }
 
-static bool compose_compatible(const LrtText *in, LrtText *out)
+static bool compose_compatible(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return map(in, out, UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
 }
 
-static bool decompose_compatible(const LrtText *in, LrtText *out)
+static bool decompose_compatible(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return map(in, out, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
 }
 
@@ -98,8 +102,9 @@ static bool change_clean(LrtText *out, int32_t code, const uint8_t *bytes, size_
     return lrt_is_white(code) ? lrt_text_append(out, " ", 1) : lrt_text_append(out, bytes, size);
 }
 
-static bool clean(const LrtText *in, LrtText *out)
+static bool clean(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return each_character(in, out, change_clean);
 }
 
@@ -116,8 +121,9 @@ static bool change_chinese(LrtText *out, int32_t code, const uint8_t *bytes, siz
     return (!apart || lrt_text_append(out, " ", 1)) && lrt_text_append(out, bytes, size) && (!apart || lrt_text_append(out, " ", 1));
 }
 
-static bool space_chinese(const LrtText *in, LrtText *out)
+static bool space_chinese(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return each_character(in, out, change_chinese);
 }
 
@@ -128,8 +134,9 @@ static bool change_accents(LrtText *out, int32_t code, const uint8_t *bytes, siz
     return lrt_text_append(out, bytes, size);
 }
 
-static bool drop_accents(const LrtText *in, LrtText *out)
+static bool drop_accents(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return each_character(in, out, change_accents);
 }
 
@@ -143,23 +150,87 @@ static bool change_lower(LrtText *out, int32_t code, const uint8_t *bytes, size_
     return lrt_text_append(out, small, (size_t)utf8proc_encode_char(utf8proc_tolower(code), small));
 }
 
-static bool lower(const LrtText *in, LrtText *out)
+static bool lower(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
 {
+    (void)m, (void)step;
     return each_character(in, out, change_lower);
+}
+
+/* --- texts for texts -------------------------------------------------------------------------------------------------------- */
+
+static bool prepend(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
+{
+    (void)m;
+    return (in->length == 0 || lrt_text_append(out, step->to, strlen(step->to))) && lrt_text_append(out, in->data, in->length);
+}
+
+bool lrt_replace(const LrtText *in, const char *from, const char *to, LrtText *out)
+{
+    const size_t size = strlen(from), to_size = strlen(to);
+    size_t done = 0;
+    for (size_t i = 0; size && i + size <= in->length;) {
+        const uint8_t *found = memchr(in->data + i, from[0], in->length - size + 1 - i);
+        if (!found)
+            break;
+        i = (size_t)(found - in->data);
+        if (memcmp(found, from, size) != 0) {
+            i++;
+            continue;
+        }
+        if (!lrt_text_append(out, in->data + done, i - done) || !lrt_text_append(out, to, to_size))
+            return false;
+        done = i += size;
+    }
+    return lrt_text_append(out, in->length ? in->data + done : NULL, in->length - done);
+}
+
+static bool replace(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
+{
+    (void)m;
+    return lrt_replace(in, step->from, step->to, out);
+}
+
+static bool squeeze(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
+{
+    (void)m;
+    for (size_t i = 0; i < in->length;) {
+        size_t end = i;
+        while (end < in->length && in->data[end] == ' ')
+            end++;
+        const bool many = end - i > 1;
+        end += end == i;
+        if (!lrt_text_append(out, many ? (const uint8_t *)step->to : in->data + i, many ? strlen(step->to) : end - i))
+            return false;
+        i = end;
+    }
+    return true;
+}
+
+static bool strip(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out)
+{
+    size_t start = 0, end = 0, size;
+    (void)m;
+    while (step->from[0] && start < in->length && lrt_is_white(lrt_character_at(in->data, in->length, start, &size)))
+        start += size;
+    for (size_t i = start; i < in->length; i += size)
+        if (!lrt_is_white(lrt_character_at(in->data, in->length, i, &size)) || !step->to[0])
+            end = i + size;
+    return end <= start || lrt_text_append(out, in->data + start, end - start);
 }
 
 /* --- all steps ---------------------------------------------------------------------------------------------------------------------- */
 
-static bool (*const steps[STEP_COUNT])(const LrtText *in, LrtText *out) = {
+static bool (*const steps[STEP_COUNT])(const LrtTokenizerModel *m, const LrtStep *step, const LrtText *in, LrtText *out) = {
 #define STEP(id, function) [STEP_##id] = function,
 #include "runtime/tokenizer_steps.def"
 };
 
-bool lrt_normalize(const LrtTokenizerRules *rules, LrtText *text, LrtText *spare)
+bool lrt_normalize(const LrtTokenizerModel *m, LrtText *text, LrtText *spare)
 {
-    for (int32_t i = 0; i < rules->step_count; i++) {
+    for (int32_t i = 0; i < m->rules.step_count; i++) {
+        const LrtStep *step = &m->rules.steps[i];
         spare->length = 0;
-        if (!steps[rules->steps[i]](text, spare))
+        if (!steps[step->kind](m, step, text, spare))
             return false;
         LrtText done = *spare;
         *spare = *text;

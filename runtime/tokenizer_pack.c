@@ -8,17 +8,22 @@
 
 typedef struct Packed {
     char magic[8];
-    uint64_t byte_count;
+    uint64_t byte_count, charsmap_size;
     int32_t count, merge_count;
     LrtTokenizerRules rules;
 } Packed;
 
-static const char magic[8] = "LRTTOK\x02\n";
+static const char magic[8] = "LRTTOK\x03\n";
+
+static size_t score_bytes(const LrtTokenizerRules *rules, int32_t count)
+{
+    return rules->kind == TOKENIZER_UNIGRAM ? sizeof(double) * (size_t)count : 0;
+}
 
 static size_t packed_size(const Packed *p)
 {
     return sizeof *p + sizeof(uint32_t) * ((size_t)p->count + 1) + (size_t)p->byte_count + (size_t)p->count +
-           sizeof(LrtMerge) * (size_t)p->merge_count;
+           sizeof(LrtMerge) * (size_t)p->merge_count + score_bytes(&p->rules, p->count) + (size_t)p->charsmap_size;
 }
 
 static uint8_t *put(uint8_t *at, const void *data, size_t size)
@@ -35,6 +40,7 @@ void *lrt_tokenizer_pack(const LrtTokenizer *t, size_t *size, LrtError *error)
     memset(&p, 0, sizeof p);
     memcpy(p.magic, magic, sizeof magic);
     p.byte_count = m->byte_count;
+    p.charsmap_size = m->charsmap_size;
     p.count = m->count, p.merge_count = m->merge_count;
     memcpy(&p.rules, &m->rules, sizeof p.rules);
     *size = packed_size(&p);
@@ -47,7 +53,9 @@ void *lrt_tokenizer_pack(const LrtTokenizer *t, size_t *size, LrtError *error)
     at = put(at, m->offsets, sizeof *m->offsets * ((size_t)m->count + 1));
     at = put(at, m->merges, sizeof *m->merges * (size_t)m->merge_count);
     at = put(at, m->flags, (size_t)m->count);
-    put(at, m->bytes, m->byte_count);
+    at = put(at, m->bytes, m->byte_count);
+    at = put(at, m->scores, score_bytes(&m->rules, m->count));
+    put(at, m->charsmap, m->charsmap_size);
     return data;
 }
 
@@ -70,25 +78,34 @@ static bool good_template(const LrtTemplate *t, int texts, int32_t tokens)
     return found[1] == 1 && found[2] == texts - 1;
 }
 
-static bool good_rules(const LrtTokenizerRules *r, int32_t tokens)
+static bool good_steps(const LrtTokenizerRules *r)
 {
-    if (r->kind < 0 || r->kind >= TOKENIZER_KINDS || r->step_count < 0 || r->step_count > TOKENIZER_STEPS || r->split_count < 0 ||
-        r->split_count > TOKENIZER_STAGES || !is_text(r->prefix, sizeof r->prefix) || r->begin < -1 || r->begin >= tokens ||
-        r->end < -1 || r->end >= tokens || r->unknown < (r->kind == TOKENIZER_WORDPIECE ? 0 : -1) || r->unknown >= tokens ||
-        r->word_max < 0)
+    if (r->step_count < 0 || r->step_count > TOKENIZER_STEPS || r->split_count < 0 || r->split_count > TOKENIZER_STAGES)
         return false;
-    for (int i = 0; i < r->step_count; i++)
-        if (r->steps[i] < 0 || r->steps[i] >= STEP_COUNT)
+    for (int i = 0; i < TOKENIZER_STEPS; i++) {
+        const LrtStep *step = &r->steps[i];
+        if (step->kind < 0 || step->kind >= STEP_COUNT || !is_text(step->from, STEP_BYTES) || !is_text(step->to, STEP_BYTES))
             return false;
+    }
     for (int i = 0; i < TOKENIZER_STAGES; i++)
         if (!is_text(r->splits[i].pattern, PATTERN_BYTES))
             return false;
-    return good_template(&r->single, 1, tokens) && good_template(&r->pair, 2, tokens);
+    return true;
+}
+
+static bool good_rules(const LrtTokenizerRules *r, int32_t tokens)
+{
+    return r->kind >= 0 && r->kind < TOKENIZER_KINDS && good_steps(r) && is_text(r->blank, STEP_BYTES) && is_text(r->shown, STEP_BYTES) && r->prepend >= 0 &&
+           r->prepend < PREPEND_COUNT && is_text(r->prefix, PREFIX_BYTES) && r->begin >= -1 && r->begin < tokens && r->end >= -1 &&
+           r->end < tokens && r->unknown >= (r->kind == TOKENIZER_WORDPIECE || r->kind == TOKENIZER_UNIGRAM ? 0 : -1) && r->unknown < tokens && r->word_max >= 0 &&
+           r->decoder >= 0 && r->decoder < DECODER_COUNT && r->strip >= 0 && good_template(&r->single, 1, tokens) &&
+           good_template(&r->pair, 2, tokens);
 }
 
 static bool check_packed(const Packed *p, size_t size)
 {
     return memcmp(p->magic, magic, sizeof magic) == 0 && p->count >= 0 && p->merge_count >= 0 && p->byte_count <= size &&
+           p->charsmap_size <= size &&
            packed_size(p) == size && good_rules(&p->rules, p->count);
 }
 
@@ -135,8 +152,11 @@ LrtTokenizer *lrt_tokenizer_unpack(const void *data, size_t size, LrtError *erro
     m->merges = copy_part(&at, sizeof *m->merges * (size_t)m->merge_count);
     m->flags = copy_part(&at, (size_t)m->count);
     m->bytes = copy_part(&at, m->byte_count);
+    m->charsmap_size = (size_t)p.charsmap_size;
+    m->scores = copy_part(&at, score_bytes(&m->rules, m->count));
+    m->charsmap = copy_part(&at, m->charsmap_size);
     t->hash = XXH3_64bits(data, size);
-    if (m->offsets && m->merges && m->flags && m->bytes && check_tables(m))
+    if (m->offsets && m->merges && m->flags && m->bytes && m->scores && m->charsmap && check_tables(m))
         return lrt_tokenizer_finish(t, "the tokenizer in this program", error);
     lrt_report(error, LRT_INVALID, "the tokenizer in this program is damaged");
     lrt_tokenizer_close(t);

@@ -1,4 +1,6 @@
 /* tokenizer_parts.c - the parts of a tokenizer.json around its model: normalizer, pre-tokenizer, post-processor, decoder. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/tokenizer_json.h"
@@ -13,7 +15,7 @@ const char *lrt_json_type(const json_t *part)
 
 bool lrt_json_refuse(Reader *r, const char *what, const char *name)
 {
-    return lrt_fail(r->error, LRT_INVALID, "%s: %s '%.60s' is not supported; tokenizers of kind byte-level BPE and WordPiece are", r->path,
+    return lrt_fail(r->error, LRT_INVALID, "%s: %s '%.60s' is not supported; tokenizers of kind BPE, WordPiece and Unigram are", r->path,
                     what, name && *name ? name : "of an unknown kind");
 }
 
@@ -39,16 +41,68 @@ static bool is_on(const json_t *part, const char *key)
     return !json_is_false(json_object_get(part, key));
 }
 
+/* Of a pattern {"String": "a"}. */
+static const char *literal(const json_t *part)
+{
+    return json_string_value(json_object_get(json_object_get(part, "pattern"), "String"));
+}
+
+static bool read_replace(Reader *r, const json_t *part)
+{
+    const char *from = literal(part), *to = json_string_value(json_object_get(part, "content"));
+    const char *regex = json_string_value(json_object_get(json_object_get(part, "pattern"), "Regex"));
+    if (regex && !strcmp(regex, " {2,}") && to)
+        return lrt_model_add_step(r->m, STEP_SQUEEZE, NULL, to, r->path, r->error);
+    if (!from || !*from || !to)
+        return lrt_json_refuse(r, "normalizer Replace with the pattern", regex);
+    return lrt_model_add_step(r->m, STEP_REPLACE, from, to, r->path, r->error);
+}
+
+static int base64_value(char c)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *digit = c ? strchr(digits, c) : NULL;
+    return digit ? (int)(digit - digits) : -1;
+}
+
+/* SentencePiece's table of characters, in base 64. */
+static bool read_charsmap(Reader *r, const json_t *part)
+{
+    const char *text = json_string_value(json_object_get(part, "precompiled_charsmap"));
+    const size_t length = text ? strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") : 0;
+    if (!text || strspn(text + length, "=") != strlen(text + length) || r->m->charsmap)
+        return lrt_fail(r->error, LRT_INVALID, "%s: \"precompiled_charsmap\" is not one text in base 64", r->path);
+    r->m->charsmap = malloc(length / 4 * 3 + 4);
+    if (!r->m->charsmap)
+        return lrt_fail(r->error, LRT_FAILED, "out of memory");
+    uint32_t bits = 0;
+    for (size_t i = 0; i < length; i++) {
+        bits = bits << 6 | (uint32_t)base64_value(text[i]);
+        if (i % 4)
+            r->m->charsmap[r->m->charsmap_size++] = (uint8_t)(bits >> (6 - i % 4 * 2));
+    }
+    return lrt_model_add_step(r->m, STEP_CHARSMAP, NULL, NULL, r->path, r->error);
+}
+
 static bool read_normalizer(Reader *r, const json_t *part)
 {
     static const struct {
         const char *type;
-        LrtStep step;
+        LrtStepKind step;
     } steps[] = {{"NFC", STEP_NFC}, {"NFD", STEP_NFD}, {"NFKC", STEP_NFKC}, {"NFKD", STEP_NFKD}, {"Lowercase", STEP_LOWER}};
     const char *type = lrt_json_type(part);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         if (!strcmp(type, steps[i].type))
-            return lrt_model_add_step(r->m, steps[i].step, r->path, r->error);
+            return lrt_model_add_step(r->m, steps[i].step, NULL, NULL, r->path, r->error);
+    if (!strcmp(type, "Replace"))
+        return read_replace(r, part);
+    if (!strcmp(type, "Precompiled"))
+        return read_charsmap(r, part);
+    if (!strcmp(type, "Strip"))
+        return lrt_model_add_step(r->m, STEP_STRIP, is_on(part, "strip_left") ? " " : "", is_on(part, "strip_right") ? " " : "", r->path,
+                                  r->error);
+    if (!strcmp(type, "Prepend"))
+        return lrt_model_add_step(r->m, STEP_PREPEND, NULL, json_string_value(json_object_get(part, "prepend")), r->path, r->error);
     if (strcmp(type, "BertNormalizer") != 0)
         return lrt_json_refuse(r, "normalizer", type);
     const json_t *accents = json_object_get(part, "strip_accents");
@@ -74,10 +128,31 @@ static bool read_split(Reader *r, const json_t *part)
     return lrt_model_add_split(r->m, regex, removed, r->path, r->error);
 }
 
+/* Spaces become a character of their own, and pieces begin with it. */
+static bool read_metaspace(Reader *r, const json_t *part)
+{
+    LrtTokenizerRules *rules = &r->m->rules;
+    const char *blank = json_string_value(json_object_get(part, "replacement"));
+    const char *scheme = json_string_value(json_object_get(part, "prepend_scheme"));
+    char pattern[4 * STEP_BYTES];
+    if (rules->blank[0] || !blank || !*blank || strlen(blank) > 4)
+        return lrt_json_refuse(r, "pre-tokenizer Metaspace with", rules->blank[0] ? "another one" : blank);
+    strcpy(rules->blank, blank);
+    if (!scheme) /* as older libraries wrote it */
+        scheme = json_is_false(json_object_get(part, "add_prefix_space")) ? "never" : "always";
+    rules->prepend = !strcmp(scheme, "never") ? PREPEND_NEVER : !strcmp(scheme, "first") ? PREPEND_FIRST : PREPEND_ALWAYS;
+    if (json_is_false(json_object_get(part, "split")))
+        return true;
+    snprintf(pattern, sizeof pattern, "\\Q%s\\E(?:(?!\\Q%s\\E).)*", blank, blank);
+    return lrt_model_add_split(r->m, pattern, false, r->path, r->error);
+}
+
 static bool read_pre_tokenizer(Reader *r, const json_t *part)
 {
     const char *type = lrt_json_type(part);
     r->split = true;
+    if (!strcmp(type, "Metaspace"))
+        return read_metaspace(r, part);
     if (!strcmp(type, "Split"))
         return read_split(r, part);
     if (!strcmp(type, "BertPreTokenizer"))
@@ -208,14 +283,52 @@ bool lrt_json_post_processor(Reader *r)
 
 /* --- decoder ------------------------------------------------------------------------------------------------------------------- */
 
-/* Byte-level tokens are their bytes; WordPiece's say whether spaces before punctuation go. */
+static bool read_strip(Reader *r, const json_t *part)
+{
+    const json_t *start = json_object_get(part, "start"), *stop = json_object_get(part, "stop");
+    const char *content = json_string_value(json_object_get(part, "content"));
+    if (!content || strcmp(content, " ") != 0 || json_integer_value(stop) != 0 || json_integer_value(start) < 0 ||
+        json_integer_value(start) > 1000)
+        return lrt_json_refuse(r, "decoder", "Strip of other than the first spaces");
+    r->m->rules.strip = (int32_t)json_integer_value(start);
+    return true;
+}
+
+static bool read_shown(Reader *r, const char *blank)
+{
+    if (r->m->rules.shown[0] || !blank || !*blank || strlen(blank) >= STEP_BYTES)
+        return lrt_json_refuse(r, "decoder that shows spaces for", blank);
+    strcpy(r->m->rules.shown, blank);
+    return true;
+}
+
+static bool read_decoder(Reader *r, const json_t *part)
+{
+    const char *type = lrt_json_type(part), *content = json_string_value(json_object_get(part, "content"));
+    if (!strcmp(type, "ByteFallback") || !strcmp(type, "Fuse"))
+        return true;
+    if (!strcmp(type, "Strip"))
+        return read_strip(r, part);
+    if (!strcmp(type, "Replace") && content && !strcmp(content, " "))
+        return read_shown(r, literal(part));
+    if (strcmp(type, "Metaspace") != 0)
+        return lrt_json_refuse(r, "decoder", type);
+    r->m->rules.decoder = DECODER_METASPACE;
+    return read_shown(r, json_string_value(json_object_get(part, "replacement")));
+}
+
+/* Byte-level tokens are their bytes; WordPiece's say whether spaces before punctuation go; others are put together again. */
 bool lrt_json_decoder(Reader *r)
 {
+    LrtTokenizerRules *rules = &r->m->rules;
     const json_t *part = json_object_get(r->root, "decoder");
-    if (r->m->rules.kind != TOKENIZER_WORDPIECE)
+    if (rules->kind == TOKENIZER_BPE)
         return true;
+    rules->decoder = rules->kind == TOKENIZER_WORDPIECE ? DECODER_WORDPIECE : DECODER_FUSE;
+    if (rules->kind != TOKENIZER_WORDPIECE)
+        return each_part(r, part, "decoders", read_decoder);
     if (json_is_object(part) && strcmp(lrt_json_type(part), "WordPiece") != 0)
         return lrt_json_refuse(r, "decoder", lrt_json_type(part));
-    r->m->rules.cleanup = is_on(part, "cleanup");
+    rules->cleanup = is_on(part, "cleanup");
     return true;
 }

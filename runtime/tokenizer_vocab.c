@@ -145,6 +145,7 @@ static bool read_rules(LrtTokenizerModel *m, const LrtNames *names, const json_t
         return lrt_fail(error, LRT_INVALID,
                         "%s: \"do_basic_tokenize\": false beside it is not supported", path);
     m->rules.kind = TOKENIZER_WORDPIECE;
+    m->rules.decoder = DECODER_WORDPIECE;
     strcpy(m->rules.prefix, "##");
     m->rules.word_max = WORD_MAX;
     m->rules.cleanup = 1;
