@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char text[] = "The cat's  12 ab\tcaf\xc3\xa9 e\xcc\x81 <s>\n\xff</s> "
                            "\xf0\x9f\x98\x80 ab \xe4\xb8\xad[MASK] \xc4\xb0\xe2\x80\x8b.";
 
-/* Byte-level BPE, and WordPiece. */
+/* Byte-level BPE, WordPiece, Unigram. */
 static const char *const good[] = {
     "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"added_tokens\": [{\"id\": 4, "
     "\"content\": "
@@ -30,6 +30,17 @@ static const char *const good[] = {
     "[\"[CLS]\", 1], \"sep\": [\"[CLS]\", 1]}, \"model\": {\"type\": \"WordPiece\", "
     "\"unk_token\": \"[UNK]\", \"vocab\": {\"[UNK]\": 0, \"[CLS]\": 1, \"the\": 2, \"a\": 3, "
     "\"##b\": 4, \"caf\": 5, \"##e\": 6}}}",
+    "{\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"Precompiled\", "
+    "\"precompiled_charsmap\": \"EAAAAAAEAAAAAAAAAAAAAAAAAABhAGIA\"}, {\"type\": \"Strip\"}, "
+    "{\"type\": "
+    "\"Replace\", \"pattern\": {\"Regex\": \" {2,}\"}, \"content\": \" \"}]}, "
+    "\"pre_tokenizer\": "
+    "{\"type\": \"Metaspace\", \"replacement\": \"_\", \"prepend_scheme\": \"first\"}, "
+    "\"decoder\": "
+    "{\"type\": \"Metaspace\", \"replacement\": \"_\"}, \"model\": {\"type\": \"Unigram\", "
+    "\"unk_id\": 0, \"byte_fallback\": true, \"vocab\": [[\"<unk>\", 0], [\"_\", -1], [\"a\", "
+    "-2], "
+    "[\"b\", -2.5], [\"ab\", -3], [\"<0xFF>\", -9]]}}",
 };
 
 static void check(bool ok)
@@ -137,31 +148,46 @@ static void use_file(const uint8_t *data, size_t size)
     close(file);
 }
 
+/* A file in a folder of this process; good for the next three calls. */
+static const char *path_of(const char *name)
+{
+    static char folder[] = "/tmp/loracc_fuzz_tokenizer_XXXXXX", paths[4][80];
+    static unsigned next;
+    static bool made;
+    if (!made)
+        check(mkdtemp(folder));
+    made = true;
+    char *path = paths[next++ & 3];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
 /* A line of tokenizer_config.json, then vocab.txt. */
 static void use_vocab(const uint8_t *data, size_t size)
 {
-    static char folder[] = "/tmp/loracc_fuzz_tokenizer_XXXXXX", config[64], vocab[64];
     const uint8_t *line = memchr(data, '\n', size);
     const size_t first = line ? (size_t)(line - data) : 0, rest = line ? first + 1 : 0;
     LrtError error = {LRT_OK, ""};
-    if (!*vocab) {
-        check(mkdtemp(folder));
-        snprintf(config, sizeof config, "%s/tokenizer_config.json", folder);
-        snprintf(vocab, sizeof vocab, "%s/vocab.txt", folder);
-    }
-    write_file(config, data, first);
-    write_file(vocab, data + rest, size - rest);
+    write_file(path_of("tokenizer_config.json"), data, first);
+    write_file(path_of("vocab.txt"), data + rest, size - rest);
     if (first == 0)
-        unlink(config);
-    use(lrt_tokenizer_open(vocab, &error), &error);
+        unlink(path_of("tokenizer_config.json"));
+    use(lrt_tokenizer_open(path_of("vocab.txt"), &error), &error);
+}
+
+static void use_gguf(const uint8_t *data, size_t size)
+{
+    LrtError error = {LRT_OK, ""};
+    write_file(path_of("model.gguf"), data, size);
+    use(lrt_tokenizer_open(path_of("model.gguf"), &error), &error);
 }
 
 /* A packed form is too large to be found by chance: the input is a list of changes to a good
  * one, each the place (two bytes) and what is added to the byte there. */
 static void use_packed(int kind, const uint8_t *data, size_t size)
 {
-    static uint8_t *packed[2];
-    static size_t length[2];
+    static uint8_t *packed[3];
+    static size_t length[3];
     LrtError error = {LRT_OK, ""};
     if (!packed[kind]) {
         const int file = memfd_create("tokenizer.json", 0);
@@ -188,8 +214,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     LrtError error = {LRT_OK, ""};
     if (size == 0)
         return 0;
-    if (data[0] == 'P' || data[0] == 'W') {
-        use_packed(data[0] == 'W', data + 1, size - 1);
+    if (data[0] == 'P' || data[0] == 'W' || data[0] == 'U') {
+        use_packed(data[0] == 'P' ? 0 : data[0] == 'W' ? 1 : 2, data + 1, size - 1);
+        return 0;
+    }
+    if (data[0] == 'G' && size > 4 && data[1] == 'G') {
+        use_gguf(data, size); /* begins with GGUF, as the file does */
         return 0;
     }
     if (data[0] == 'V') {
