@@ -38,8 +38,9 @@ def save(path, tensors):
     pathlib.Path(path).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
 
 
-def integers(tensors):
-    return {name: value.astype(np.int32) for name, value in tensors.items()}
+def plain(tensors):
+    """The tensors in the types that programs read: 32 bits."""
+    return {name: value.astype(np.float32 if value.dtype.kind == "f" else np.int32) for name, value in tensors.items()}
 
 
 def case(tensors, name):

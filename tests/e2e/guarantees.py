@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import tiny
-from common import ROOT, Checks, integers, load, save
+from common import ROOT, Checks, load, plain, save
 
 MIB = 1 << 20
 
@@ -101,7 +101,7 @@ class Test:
                     fields["attention_mask"][place], fields["segment_ids"][place] = 1, number
                     at += lengths[d]
             fields = {k: np.stack([v] * 3) for k, v in fields.items()}
-            save(self.scratch / "batches", integers(fields))
+            save(self.scratch / "batches", plain(fields))
             out = f"packed{i}"
             program = self.compile("packed", "--lora", "q,v", "--rank", 4, "--dropout", 0.1, "--length", 192, "--batch", 6)
             self.checks.run(program, "--tensors", self.scratch / "batches", "--steps", 3, "--lr", 0.01, "--out", self.scratch / out)
