@@ -300,9 +300,10 @@ static Flow run_loss(Lower *l, Stmt *stmt)
         return FLOW_NEXT;
     Node *targets = labels.node;
     if (logits.kind != VAL_NODE || labels.kind != VAL_NODE || targets->op != OP_INPUT ||
-        targets->type.dtype != loss->labels || targets->type.rank != 1) {
+        targets->type.dtype != loss->labels || targets->type.rank != 1 ||
+        (loss->labels == DT_F32 && targets->type.dim[0] != DIM_Q)) {
         lower_error(l, stmt->loc, "loss '%s' needs a tensor and an input of type %s[%s]", loss->name,
-                    dtype_text(loss->labels), loss->shifted ? "T" : "T] or [Q");
+                    dtype_text(loss->labels), loss->labels == DT_F32 ? "Q" : loss->shifted ? "T" : "T] or [Q");
         return FLOW_NEXT;
     }
     if (graph_find_output(l->graph, "loss")) {

@@ -297,6 +297,13 @@ static bool can_fold(const Call *call)
     return true;
 }
 
+/* Whether an axis is one along which sequences lie one behind another. */
+static bool sums_tokens(const Node *x, int64_t axis)
+{
+    int64_t at = axis < 0 ? axis + x->type.rank : axis;
+    return at >= 0 && at < x->type.rank && (x->type.dim[at] == DIM_T || x->type.dim[at] == DIM_Q);
+}
+
 static Val call_op(Lower *l, const Expr *expr, Op op)
 {
     Call call = {.op = op, .expr = expr, .attrs = attrs_default()};
@@ -320,11 +327,16 @@ static Val call_op(Lower *l, const Expr *expr, Op op)
         double in[MAX_ARGS] = {0};
         for (int i = 0; i < info->inputs; i++)
             in[i] = call.inputs[i].number;
-        return finite(l, expr->loc, info->text, eval_map(op, in));
+        double result = eval_map(op, in);
+        return finite(l, expr->loc, info->text, op == OP_TO_I32 ? trunc(result) : result);
     }
     Node *nodes[MAX_ARGS] = {0};
     if (!lower_inputs(l, info->inputs, call.inputs, call.locs, nodes))
         return value_error();
+    if (info->class == OC_REDUCE && sums_tokens(nodes[0], call.attrs.axis)) {
+        call_error(l, expr->loc, op, "cannot go over the tokens of a batch: other sequences are among them");
+        return value_error();
+    }
     if (info->attrs & A_RATE) {
         if (call.attrs.rate == 0)
             return value_node(nodes[0]);

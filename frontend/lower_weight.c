@@ -390,19 +390,21 @@ static Val find_part(Lower *l, Stmt *stmt, const Layout *layout, Tensor *tensor,
     return value_node(new_part(l, stmt, layout, tensor, role)->node);
 }
 
-/* normal(deviation), zero, one */
-static bool set_fresh(Lower *l, const Stmt *stmt, Param *param)
+/* normal(deviation), zero, one: how a weight begins that the checkpoint lacks. */
+static bool find_init(Lower *l, const Stmt *stmt, Init *init)
 {
     static const char *const names[] = {"normal", "zero", "one"};
     static const Init inits[] = {INIT_NORMAL, INIT_ZERO, INIT_ONE};
-    param->fresh = true;
-    param->init_scale = stmt->fresh->number;
+    const char *name = stmt->fresh->symbol->name;
     for (int i = 0; i < 3; i++)
-        if (!strcmp(stmt->fresh->symbol->name, names[i])) {
-            param->init = inits[i];
-            return true;
+        if (!strcmp(name, names[i])) {
+            *init = inits[i];
+            if (*init != INIT_NORMAL || stmt->fresh->number > 0)
+                return true;
+            lower_error(l, stmt->fresh->loc, "'normal' needs its deviation: normal(0.02)");
+            return false;
         }
-    lower_error(l, stmt->fresh->loc, "a weight can begin as normal(DEVIATION), zero or one, not '%s'", stmt->fresh->symbol->name);
+    lower_error(l, stmt->fresh->loc, "a weight can begin as normal(DEVIATION), zero or one, not '%s'", name);
     return false;
 }
 
@@ -410,7 +412,8 @@ Val lower_weight(Lower *l, Stmt *stmt)
 {
     Layout layout = {0};
     const char *role = stmt->role ? lower_string(l, stmt->role, "a role") : NULL;
-    if ((stmt->role && !role) || !read_layout(l, stmt, &layout))
+    Init init = INIT_TENSOR;
+    if ((stmt->fresh && !find_init(l, stmt, &init)) || (stmt->role && !role) || !read_layout(l, stmt, &layout))
         return value_error();
     Tensor *tensor = tensor_intern(l, layout.tensor);
     const bool found = find_tensor(l, tensor, &layout);
@@ -423,8 +426,11 @@ Val lower_weight(Lower *l, Stmt *stmt)
     if (!check_shape(l, stmt, &layout, tensor))
         return value_error();
     const Val value = find_part(l, stmt, &layout, tensor, role);
-    if (!found && value.kind == VAL_NODE && value.node->param && !set_fresh(l, stmt, value.node->param))
-        return value_error();
+    if (!found && value.kind == VAL_NODE && value.node->param) {
+        value.node->param->fresh = true;
+        value.node->param->init = init;
+        value.node->param->init_scale = stmt->fresh->number;
+    }
     return value;
 }
 

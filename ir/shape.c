@@ -136,6 +136,11 @@ static SHAPE(reduce)
 
 static SHAPE(mean)
 {
+    int axis;
+    if (!axis_of(s, &axis))
+        return false;
+    if (!dim_is_fixed(IN(0).dim[axis]))
+        return no(s, arena_format(s->arena, "there is no mean over %s, which is as long as the data are", dim_str(s->arena, IN(0).dim[axis])));
     return is_real(s, 0) && shape_reduce(s);
 }
 

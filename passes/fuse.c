@@ -68,7 +68,9 @@ static bool is_map(const Node *node)
 
 static void fail(Fuser *f, const Node *node)
 {
-    if (!f->failed)
+    if (!f->failed && node->op == OP_INPUT)
+        diag_error(f->diag, node->loc, "programs have no input '%s'; they have tokens, types, and what the loss compares", node->attrs.name);
+    else if (!f->failed)
         diag_error(f->diag, node->loc, "'%s' of type %s is used in a form that is not compiled yet",
                    op_info[node->op].text, type_str(f->arena, node->type));
     f->failed = true;
@@ -411,10 +413,22 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
 
 /* --- forms that no kernel computes ------------------------------------------------------------------------------------- */
 
+/* What a program is given (emit_expr.c). */
+static bool is_given(const Node *input)
+{
+    static const char *const names[] = {"tokens", "targets", "labels", "types", "virtual", "loss_scale"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(input->attrs.name, names[i]))
+            return true;
+    return false;
+}
+
 static bool can_compile(const Node *node)
 {
     OpClass class = op_info[node->op].class;
-    if (class == OC_EXPAND)
+    if (class == OC_EXPAND || (node->op == OP_GATHER && node->inputs[0]->op != OP_PARAM))
+        return false;
+    if (node->op == OP_INPUT && !is_given(node))
         return false;
     if (node->type.rank > 2 && node->op != OP_TABLE)
         return false;

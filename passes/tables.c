@@ -9,7 +9,7 @@ static bool reads_rows(const Node *node, int k)
     OpClass class = op_info[node->op].class;
     if (class == OC_GEMM || node->op == OP_LINEAR_CROSS_ENTROPY)
         return k == 0 && !node->attrs.ta;
-    return class == OC_MAP || class == OC_REDUCE || class == OC_EXPAND;
+    return node->op == OP_SPLIT_HEADS || class == OC_MAP || class == OC_REDUCE || class == OC_EXPAND;
 }
 
 bool pass_tables(Graph *graph, PassContext *context)
