@@ -32,6 +32,12 @@ static bool case_runs(int index, int tier)
     return tier_runs_here(tier) && (tier != TARGET_GENERIC || cases[index].head_dim <= 20);
 }
 
+/* One of each head's size with shared keys, one without: compiling all would take the time of a tier. */
+static bool with_openblas(int index)
+{
+    return index % 4 >= 2;
+}
+
 static const int32_t lengths[] = {1, 63, 64, 65, 130};
 enum { SEGMENTS = sizeof lengths / sizeof *lengths, TOKENS = 1 + 63 + 64 + 65 + 130 };
 
@@ -101,7 +107,7 @@ static void build_library(void)
             if (!case_runs(i, tier))
                 continue;
             export_case(e, i, false);
-            if (tier == TARGET_AVX2)
+            if (tier == TARGET_AVX2 && with_openblas(i))
                 export_case(e, i, true);
         }
     }
@@ -295,7 +301,7 @@ START_TEST(results_are_those_of_plain_loops)
     for (int run = 0; run <= TARGET_COUNT; run++) {
         b.openblas = run == TARGET_COUNT;
         int tier = b.openblas ? TARGET_AVX2 : run;
-        if (!case_runs(_i, tier))
+        if (!case_runs(_i, tier) || (b.openblas && !with_openblas(_i)))
             continue;
         forget_results(&b);
         forward(_i, tier, &b, 0);
