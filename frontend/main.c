@@ -392,8 +392,9 @@ static bool check_fresh(Driver *d)
         const Param *param = d->graph->params[i];
         if (!param->fresh || param->adapter)
             continue;
-        diag_error(&d->diag, param->loc, "the checkpoint has no '%s'; %s", param->tensor,
-                   d->schedule.training ? "train it with --train ROLE" : "give the adapter it was trained in with --merge or --with");
+        const char *remedy = d->schedule.training ? arena_format(d->arena, "train it with --train %s", param->role ? param->role : "ROLE")
+                                                  : "give the adapter it was trained in with --merge or --with";
+        diag_error(&d->diag, param->loc, "the checkpoint has no '%s'; %s", param->tensor, remedy);
         return false;
     }
     return true;
