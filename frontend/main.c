@@ -138,6 +138,8 @@ static bool read_adaptation(Driver *d)
         return false;
     if (adapter && option(d, OPTION_METHOD) && !peft_parse_method(&d->spec, option(d, OPTION_METHOD), d->arena, &d->diag))
         return false;
+    if (adapter && option(d, OPTION_METHOD) && strchr(option(d, OPTION_METHOD), ':'))
+        d->files.adapter_config = NULL; /* what is trained is not what it says any more */
     return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
 }
 
@@ -218,6 +220,7 @@ static bool read_model(Driver *d)
     if (!main_open_checkpoint(&d->files, option(d, OPTION_WEIGHTS), option(d, OPTION_CONFIG), option(d, OPTION_SET), d->arena,
                               &d->diag))
         return false;
+    d->spec.base = d->files.folder;
     d->graph = option(d, OPTION_FROM_IR) ? graph_read(d->arena, source, &d->diag)
                                          : ldl_compile(source, d->files.interface, d->arena, &d->diag);
     return d->graph != NULL;

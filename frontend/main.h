@@ -13,6 +13,7 @@ typedef struct ModelFiles {
     Checkpoint view;             /* for the frontend */
     const Checkpoint *interface; /* &view, or NULL */
     const char *weights_path;    /* absolute */
+    const char *folder;          /* the same where it is a directory, as Python's tools want it */
     LrtSafetensors *adapter;     /* --adapter, --merge, --with */
     const char *adapter_path;    /* absolute directory */
     const char *adapter_config;  /* text */
@@ -27,7 +28,8 @@ bool main_check_base(const ModelFiles *files, Diag *diag);
 bool main_check_all_used(const ModelFiles *files, const Graph *graph, const PeftResult *result, Diag *diag);
 void main_close(ModelFiles *files);
 
-/* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": {...}}. */
+/* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": TEXT, "peft": {"config": TEXT,
+ * "blocks": {TENSOR: [WHOLE, rows, columns, row, column, factor], ...}}}; "peft" where the adapter's form is not PEFT's. */
 const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena);
 /* The runtime library: beside the compiler in a build, in ../lib/loracc when installed, or LORACC_RUNTIME. */
 const char *main_find_runtime(Arena *arena, Diag *diag);

@@ -121,6 +121,9 @@ bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *co
     files->interface = weights || config || set ? &files->view : NULL;
     if (weights)
         files->weights_path = absolute(arena, weights);
+    json_t *text = weights && lrt_is_directory(weights) ? json_string(files->weights_path) : NULL; /* none if it is not UTF-8 */
+    files->folder = text ? files->weights_path : NULL;
+    json_decref(text);
     return true;
 }
 
@@ -171,6 +174,8 @@ static bool has_place(const char *name, const Graph *graph, const PeftResult *re
     size_t length = strlen(name);
     if (length >= sizeof copy && !strcmp(name + length - sizeof copy + 1, copy))
         return true;
+    if (strstr(name, ".modules_to_save.") || strstr(name, ".original_module."))
+        return true; /* biases of saved modules a second and third time: PEFT writes them with bias "all", and needs them not */
     for (int i = 0; i < graph->param_count; i++)
         if (graph->params[i]->adapter && graph->params[i]->tensor && !strcmp(graph->params[i]->tensor, name))
             return true;
@@ -206,6 +211,17 @@ void main_close(ModelFiles *files)
 
 /* --- settings ----------------------------------------------------------------------------------------------------------------- */
 
+static json_t *blocks_of(const PeftResult *result)
+{
+    json_t *blocks = json_object();
+    for (int i = 0; i < result->block_count; i++) {
+        const PeftBlock *b = &result->blocks[i];
+        json_object_set_new(blocks, b->tensor, json_pack("[s, I, I, I, I, f]", b->whole, (json_int_t)b->rows, (json_int_t)b->columns,
+                                                         (json_int_t)b->row, (json_int_t)b->column, b->factor));
+    }
+    return blocks;
+}
+
 const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena)
 {
     json_t *all = json_object();
@@ -221,6 +237,8 @@ const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const P
         json_object_set_new(all, "adapter", json_string(files->adapter_path));
     if (training)
         json_object_set_new(all, "adapter_config", json_string(files->adapter_config ? files->adapter_config : result->settings));
+    if (training && result->peft_settings)
+        json_object_set_new(all, "peft", json_pack("{s: s, s: o}", "config", result->peft_settings, "blocks", blocks_of(result)));
     char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);
     const char *copy = arena_strdup(arena, text ? text : "{}");
     free(text);

@@ -34,36 +34,86 @@ bool lrt_make_directory(const char *path, LrtError *error)
     return ok;
 }
 
-static bool write_config(const LrtRun *run, const char *path, LrtError *error)
+static bool write_folder(const LrtRun *run, const char *directory, const char *text, const LrtTensor *tensors, int count, LrtError *error)
 {
-    const char *text = json_string_value(json_object_get(run->settings, "adapter_config"));
-    if (!text)
-        return lrt_fail(error, LRT_FAILED, "the program has no adapter configuration");
-    return lrt_file_write(path, text, strlen(text), error);
+    const char *metadata[5] = {NULL};
+    int entries = 0;
+    if (*run->base)
+        metadata[entries++] = "loracc_base", metadata[entries++] = run->base;
+    if (run->class_names)
+        metadata[entries++] = "id2label", metadata[entries++] = run->class_names;
+    char *path = lrt_path_join(directory, "adapter_model.safetensors");
+    char *config = lrt_path_join(directory, "adapter_config.json");
+    bool ok = path && config && lrt_make_directory(directory, error), fresh = ok && !lrt_file_exists(config);
+    if (ok && !text)
+        ok = lrt_fail(error, LRT_FAILED, "the program has no adapter configuration");
+    ok = ok && lrt_file_write(config, text, strlen(text), error) &&
+         lrt_safetensors_write(path, tensors, count, metadata, error);
+    if (!ok && fresh)
+        unlink(config); /* half an adapter is none */
+    free(path);
+    free(config);
+    return ok;
+}
+
+/* Puts `tensor` in its place in the whole, one of list[0 .. *count), which is made if need be.  place: [name of the whole, rows,
+ * columns, row, column, factor] */
+static bool put_block(LrtTensor *list, int *count, const LrtTensor *tensor, const json_t *place)
+{
+    const char *name = json_string_value(json_array_get(place, 0));
+    int64_t rows = json_integer_value(json_array_get(place, 1)), columns = json_integer_value(json_array_get(place, 2));
+    int64_t row = json_integer_value(json_array_get(place, 3)), column = json_integer_value(json_array_get(place, 4));
+    double factor = json_number_value(json_array_get(place, 5));
+    int k = *count - 1;
+    while (k >= 0 && strcmp(list[k].name, name) != 0)
+        k--;
+    if (k < 0) {
+        void *data = calloc((size_t)(rows * columns) + 1, sizeof(float));
+        if (!data)
+            return false;
+        list[k = (*count)++] = (LrtTensor){.name = name, .dtype = LRT_F32, .rank = 2, .shape = {rows, columns}, .data = data};
+    }
+    const float *from = (const float *)(const void *)tensor->data;
+    float *to = (float *)(uintptr_t)list[k].data + row * columns + column;
+    for (int64_t r = 0; r < tensor->shape[0]; r++)
+        for (int64_t c = 0; c < tensor->shape[1]; c++)
+            to[r * columns + c] = (float)(factor * (double)from[r * tensor->shape[1] + c]);
+    return true;
+}
+
+/* DIRECTORY/peft: the equivalent adapter in PEFT's form, of an adapter whose form is another. */
+static bool save_for_peft(const LrtRun *run, const char *directory, const LrtTensor *tensors, int count, LrtError *error)
+{
+    const json_t *peft = json_object_get(run->settings, "peft"), *blocks = json_object_get(peft, "blocks");
+    if (!peft)
+        return true;
+    char *folder = lrt_path_join(directory, "peft");
+    LrtTensor *list = calloc((size_t)count + 1, sizeof *list);
+    int made = 0;
+    bool ok = folder && list;
+    for (int i = 0; ok && i < count; i++)
+        if (json_object_get(blocks, tensors[i].name))
+            ok = put_block(list, &made, &tensors[i], json_object_get(blocks, tensors[i].name));
+    int all = made;
+    for (int i = 0; ok && i < count; i++)
+        if (!json_object_get(blocks, tensors[i].name))
+            list[all++] = tensors[i];
+    ok = ok ? write_folder(run, folder, json_string_value(json_object_get(peft, "config")), list, all, error)
+            : lrt_fail(error, LRT_FAILED, "out of memory");
+    lrt_free_tensors(list, made);
+    free(folder);
+    return ok;
 }
 
 bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
 {
     LrtTensor *tensors;
     int count;
-    char *path = lrt_path_join(directory, "adapter_model.safetensors");
-    char *config = lrt_path_join(directory, "adapter_config.json");
-    bool ok = path && config && lrt_make_directory(directory, error), fresh = ok && !lrt_file_exists(config);
-    if (ok && (ok = lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors,
-                                        &count, error))) {
-        const char *metadata[5] = {NULL};
-        int entries = 0;
-        if (*run->base)
-            metadata[entries++] = "loracc_base", metadata[entries++] = run->base;
-        if (run->class_names)
-            metadata[entries++] = "id2label", metadata[entries++] = run->class_names;
-        ok = write_config(run, config, error) && lrt_safetensors_write(path, tensors, count, metadata, error);
-        lrt_free_tensors(tensors, count);
-    }
-    if (!ok && fresh)
-        unlink(config); /* half an adapter is none */
-    free(path);
-    free(config);
+    if (!lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error))
+        return false;
+    bool ok = write_folder(run, directory, json_string_value(json_object_get(run->settings, "adapter_config")), tensors, count, error) &&
+              save_for_peft(run, directory, tensors, count, error);
+    lrt_free_tensors(tensors, count);
     return ok;
 }
 

@@ -3,7 +3,8 @@
 #include "runtime/run.h"
 
 /* Writes the adapter of a run into DIR (made if need be); each file appears whole or not at all.  The identity of the base it was
- * trained on and the names of its classes go into the file's metadata. */
+ * trained on and the names of its classes go into the file's metadata.  Slices of fused weights that were trained by themselves have
+ * tensors that PEFT does not know; the equivalent adapter that it can load goes to DIR/peft. */
 bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error);
 /* Opens DIR/adapter_model.safetensors. */
 LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error);

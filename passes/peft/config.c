@@ -76,7 +76,8 @@ static bool read_layers(Reader *r)
     return true;
 }
 
-static bool read_patterns(Reader *r)
+/* of_roles: keys are roles, else regular expressions. */
+static bool read_patterns(Reader *r, bool of_roles)
 {
     static const char *const keys[] = {"rank_pattern", "alpha_pattern"};
     PeftPattern *patterns = NULL;
@@ -92,7 +93,7 @@ static bool read_patterns(Reader *r)
         json_object_foreach(table, name, value) {
             if (!json_is_number(value))
                 return bad(r, keys[k], "an object of numbers");
-            PeftPattern pattern = {.key = arena_strdup(r->arena, name)};
+            PeftPattern pattern = {.key = arena_strdup(r->arena, name), .is_role = of_roles};
             if (k == 0)
                 pattern.rank = (int64_t)json_number_value(value);
             else
@@ -119,8 +120,7 @@ static bool refuse_unsupported(Reader *r)
 {
     static const char *const fields[] = {
         "lora_bias", "layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_qalora",
-        "target_parameters", "use_bdlora", "layers_pattern", "arrow_config", "velora_config", "monteclora_config",
-        "kasa_config",
+        "target_parameters", "use_bdlora", "arrow_config", "velora_config", "monteclora_config", "kasa_config",
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (!is_set(json_object_get(r->root, fields[i])))
@@ -128,13 +128,15 @@ static bool refuse_unsupported(Reader *r)
         diag_error(r->diag, nowhere, "%s: \"%s\" is set, which is not supported", r->path, fields[i]);
         return false;
     }
-    const json_t *init = json_object_get(r->root, "init_lora_weights");
-    if (json_is_string(init) && strcmp(json_string_value(init), "gaussian") != 0) {
+    static const char *const plain[] = {"gaussian", "orthogonal", "eva"};
+    const char *init = json_string_value(json_object_get(r->root, "init_lora_weights"));
+    for (size_t i = 0; init && i < sizeof plain / sizeof *plain; i++)
+        if (!strcmp(init, plain[i]))
+            init = NULL;
+    if (init)
         diag_error(r->diag, nowhere, "%s: \"init_lora_weights\" is \"%s\": such an adapter changes the base, which is not supported",
-                   r->path, json_string_value(init));
-        return false;
-    }
-    return true;
+                   r->path, init);
+    return !init;
 }
 
 static bool read_bias(Reader *r)
@@ -154,17 +156,24 @@ static bool read_bias(Reader *r)
 static bool read_peft_lora(Reader *r)
 {
     PeftSpec *spec = r->spec;
-    const char *single = NULL;
+    const char *single = NULL, *one_name = NULL;
     double rank = 8, alpha = 8;
     spec->method = "lora";
     spec->dropout = 0;
     spec->train_is_modules = true;
-    if (!refuse_unsupported(r) || !read_bias(r) || !read_layers(r) || !read_patterns(r) ||
+    if (!refuse_unsupported(r) || !read_bias(r) || !read_layers(r) || !read_patterns(r, false) ||
         !read_names(r, "target_modules", &spec->targets, &spec->target_count, &single) ||
-        !read_names(r, "exclude_modules", &spec->exclude, &spec->exclude_count, NULL) ||
+        !read_names(r, "exclude_modules", &spec->exclude, &spec->exclude_count, &spec->exclude_regex) ||
+        !read_names(r, "layers_pattern", &spec->layer_names, &spec->layer_name_count, &one_name) ||
         !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL) || !read_number(r, "r", &rank) ||
         !read_number(r, "lora_alpha", &alpha) || !read_number(r, "lora_dropout", &spec->dropout))
         return false;
+    if (one_name && *one_name) {
+        const char **names = ARENA_ARRAY(r->arena, const char *, 1);
+        names[0] = one_name;
+        spec->layer_names = names;
+        spec->layer_name_count = 1;
+    }
     spec->rank = (int64_t)rank;
     spec->alpha = alpha;
     spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
@@ -261,14 +270,19 @@ static bool read_keys(Reader *r, const PeftMethod *method)
 
 static bool read_split_lora(Reader *r)
 {
+    PeftSpec *spec = r->spec;
     double rank = 0, alpha = 0;
-    r->spec->method = "lora";
-    r->spec->split = true;
-    if (!read_names(r, "parts", &r->spec->targets, &r->spec->target_count, NULL) || !read_number(r, "r", &rank) ||
-        !read_number(r, "alpha", &alpha))
+    spec->method = "lora";
+    spec->split = true;
+    spec->dropout = 0;
+    spec->train_is_modules = true;
+    if (!read_names(r, "parts", &spec->targets, &spec->target_count, NULL) || !read_number(r, "r", &rank) ||
+        !read_number(r, "alpha", &alpha) || !read_number(r, "lora_dropout", &spec->dropout) || !read_patterns(r, true) ||
+        !read_bias(r) || !read_layers(r) || !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL))
         return false;
-    r->spec->rank = (int64_t)rank;
-    r->spec->alpha = alpha;
+    spec->rank = (int64_t)rank;
+    spec->alpha = alpha;
+    spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
     return true;
 }
 

@@ -4,7 +4,8 @@
  * +-1/sqrt(in) as in PEFT, B at zero, so that step 0 is the base model.  LoRA-FA (Zhang et al., 2023) freezes A.
  *
  * A fused weight (GPT-2's c_attn) selected by its module path has one A for all its slices, as in PEFT; selected by role, each
- * slice has factors of its own, as in loralib.  A table: A [r, entries] starts at zero, B [d, r] normal; s B A is added to the lookup. */
+ * slice has factors of its own, as in loralib.  A table: A [r, entries] starts at zero, B [d, r] normal; s B A is added to the lookup.
+ * Where a table is the output head as well, what is trained for the lookup leaves the head as it is: PEFT's rule. */
 #include <math.h>
 #include <string.h>
 
@@ -74,7 +75,7 @@ static bool fit_adapter(Lora *l, PeftSite *site, const char *a, int64_t in)
 static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
 {
     int64_t most = in < out ? in : out;
-    if (site->rank >= 1 && site->rank <= most)
+    if (site->rank >= 1 && (site->rank <= most || l->spec->tensors))
         return true;
     diag_error(l->diag, peft_nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension", l->spec->origin,
                (long long)site->rank, site->param->module, (long long)most);
@@ -173,7 +174,13 @@ static bool rewrite_product(Lora *l, PeftSite *site)
                                         .scale = scaling(l, site),
                                         .transposed = !param->transposed,
                                         .out_start = apart ? slice.start : 0,
-                                        .out_stop = apart ? slice.stop : slice.extent});
+                                        .out_stop = apart ? slice.stop : slice.extent,
+                                        .param = param,
+                                        .rank = site->rank,
+                                        .alpha = site->alpha,
+                                        .part = apart,
+                                        .inputs = in,
+                                        .outputs = slice.extent});
     if (l->spec->dora)
         rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
                                             .factor = tensor_name(l, site, ".lora_magnitude_vector"),
@@ -201,11 +208,19 @@ static bool rewrite_lookup(Lora *l, PeftSite *site)
     node->param->fast = true;
     rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
     if (site->tied)
-        rewrite_cannot_merge(l->r, arena_format(g->arena, "'%s' is the output head as well, which the update must not change",
-                                                site->param->tensor));
-    else /* the table is [entries, d] = (B A)' */
-        rewrite_add_merge(l->r, (PeftMerge){.tensor = site->param->tensor, .a = a, .b = b, .scale = scaling(l, site),
-                                 .transposed = true, .out_stop = width});
+        rewrite_keep_head(l->r, site->param);
+    /* The table is [entries, d] = (B A)'. */
+    rewrite_add_merge(l->r, (PeftMerge){.tensor = site->param->tensor,
+                                        .a = a,
+                                        .b = b,
+                                        .scale = scaling(l, site),
+                                        .transposed = true,
+                                        .out_stop = width,
+                                        .param = site->param,
+                                        .rank = site->rank,
+                                        .alpha = site->alpha,
+                                        .inputs = entries,
+                                        .outputs = width});
     return true;
 }
 
@@ -219,13 +234,14 @@ static bool has_lora(const Lora *l, const char *module)
 
 static void train_biases(Lora *l)
 {
+    PeftBias bias = peft_bias(l->spec);
     for (int i = 0; i < l->graph->param_count; i++) {
         Param *param = l->graph->params[i];
         size_t length = strlen(param->tensor);
         if (param->adapter || length < 5 || strcmp(param->tensor + length - 5, ".bias") != 0)
             continue;
         bool own = has_lora(l, param->module);
-        if (l->spec->bias == PEFT_BIAS_NONE || (l->spec->bias == PEFT_BIAS_LORA_ONLY && !own))
+        if (bias == PEFT_BIAS_NONE || (bias == PEFT_BIAS_LORA_ONLY && !own))
             continue;
         rewrite_train_whole(l->r, param, peft_name(l->graph, param->module, own ? ".base_layer.bias" : ".bias"));
     }

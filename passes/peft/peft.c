@@ -75,12 +75,12 @@ bool peft(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
     result->method = method->name;
     if (!method->apply(&r))
         return false;
-    rewrite_train_further(&r, method->settings && !spec->split);
+    rewrite_train_further(&r, method->settings != NULL);
     if (diag->errors > errors)
         return false;
     graph_replace_all(graph, r.map, r.node_count);
     count_parameters(graph, result);
     result->settings = peft_settings(&r, method);
     result->matched = describe(graph, spec, result);
-    return true;
+    return diag->errors == errors;
 }

@@ -12,8 +12,8 @@
 
 /* One entry of a pattern table: --lora q=8:16 or PEFT's rank_pattern / alpha_pattern. */
 typedef struct PeftPattern {
-    const char *key;  /* role, or PEFT regular expression on the module path */
-    bool is_role;
+    const char *key;  /* role or module name, or PEFT's regular expression on the module path */
+    bool is_role;     /* a role, or a module name where no weight has that role */
     int64_t rank;     /* 0: not set */
     double alpha;     /* 0: not set */
 } PeftPattern;
@@ -35,6 +35,7 @@ typedef struct PeftSpec {
     const char *target_regex;      /* PEFT: a string of target_modules, matched against the whole path */
     const char *const *exclude;    /* PEFT: exclude_modules */
     int64_t exclude_count;
+    const char *exclude_regex;     /* the same as a string, matched against the whole path */
     int64_t rank;
     double alpha;
     double dropout;
@@ -47,6 +48,8 @@ typedef struct PeftSpec {
     PeftBias bias;
     const int64_t *layers;         /* only these blocks; count -1: all */
     int layer_count;
+    const char *const *layer_names; /* PEFT: layers_pattern, what the layers' list is called */
+    int64_t layer_name_count;
     const char *const *train;      /* further roles or module names trained whole (--train, modules_to_save) */
     int64_t train_count;
     bool train_is_modules;         /* modules_to_save: path endswith; else roles */
@@ -63,12 +66,14 @@ typedef struct PeftSpec {
     int64_t prefix, infix;         /* learned tokens before the text, and behind the prompt */
     bool infer;                    /* --with: nothing is trained, the adapter's tensors are constants */
     const char *origin;            /* for messages: "--lora q,v" or "DIR/adapter_config.json" */
+    const char *base;              /* folder of the base model, for the adapter's config; NULL: not known */
 } PeftSpec;
 
-/* A fold of the adapter into a base tensor: file[out slice] += scale * B A (as [out, in], or its transpose); without `a` the tensor
- * becomes `b`; with `factor` its rows (its columns, when transposed) out_start .. out_stop - 1 are multiplied by that vector's. */
+/* A low-rank pair and its fold into a base tensor: file[out slice] += scale * B A (as [out, in], or its transpose); without `a` the
+ * tensor becomes `b`; with `factor` its rows (its columns, when transposed) out_start .. out_stop - 1 are multiplied by that vector's. */
 typedef struct PeftMerge {
     const char *tensor;            /* base tensor in the checkpoint */
+    const Param *param;            /* it, or a slice of it, in the graph */
     const char *a, *b;             /* tensors of the adapter: a [r, in], b [out, r] */
     const char *factor;            /* ... a vector as long as the axis; a and b are NULL then */
     bool normalised;               /* ... what is there by then is divided by its norms first (DoRA) */
@@ -77,7 +82,20 @@ typedef struct PeftMerge {
     bool transposed;               /* the base tensor is [in, out] (Conv1D) */
     int64_t out_start, out_stop;   /* slice of the out axis of the base tensor that b's rows stand for */
     int64_t b_start;               /* first row of b */
+    int64_t rank;
+    double alpha;
+    bool part;                     /* of a fused weight: the slice has a pair of its own */
+    int64_t inputs, outputs;       /* of the whole base tensor, as a linear layer */
 } PeftMerge;
+
+/* Where a tensor of the adapter lies in one of the equivalent adapter: whole[row + i, column + k] = factor * tensor[i, k]; the rest
+ * is zero. */
+typedef struct PeftBlock {
+    const char *tensor, *whole;
+    int64_t rows, columns;         /* of the whole */
+    int64_t row, column;
+    double factor;
+} PeftBlock;
 
 typedef struct PeftResult {
     const char *method;
@@ -90,6 +108,9 @@ typedef struct PeftResult {
     bool predict_first;            /* the last of them predicts the first token */
     const char *matched;           /* text: what was selected, for the user */
     const char *settings;          /* JSON text of adapter_config.json for what is saved (arena) */
+    const char *peft_settings;     /* the same for the equivalent adapter in PEFT's form; NULL: `settings` is PEFT's */
+    const PeftBlock *blocks;       /* its tensors that are made of the adapter's; all others are the same */
+    int block_count;
 } PeftResult;
 
 /* The pass: rewrites `graph`; false after reporting errors (what matched nothing, rank too large, ...). */

@@ -67,7 +67,7 @@ void rewrite_train_whole(PeftRewrite *r, Param *param, const char *tensor)
 {
     if (param->adapter)
         return;
-    rewrite_add_merge(r, (PeftMerge){.tensor = param->tensor, .b = tensor});
+    rewrite_add_merge(r, (PeftMerge){.tensor = param->tensor, .param = param, .b = tensor});
     param_into_adapter(param, r->spec, tensor);
 }
 
@@ -77,19 +77,78 @@ bool graph_classifies(const Graph *graph)
     return logits && logits->type.rank == 2 && logits->type.dim[0] == DIM_Q;
 }
 
-/* PEFT's rule for modules_to_save: the path of the module, or of one it is in, ends with the name. */
-static bool in_module(const char *module, const char *name)
+void rewrite_keep_head(PeftRewrite *r, const Param *table)
 {
-    size_t n = strlen(name);
-    for (const char *end = module; *end; end++)
-        if ((end[1] == '.' || !end[1]) && (size_t)(end + 1 - module) >= n && !strncmp(end + 1 - n, name, n))
+    rewrite_cannot_merge(r, arena_format(r->graph->arena, "'%s' is the output head as well, which the update must not change", table->tensor));
+}
+
+/* Lookups in a table that is the output head as well get a table of their own. */
+static void train_lookups(PeftRewrite *r, const Param *param, const char *tensor)
+{
+    Graph *g = r->graph;
+    Param *copy = graph_new_param(g, tensor);
+    copy->tensor = param->tensor;
+    copy->module = param->module;
+    copy->file_rank = param->file_rank;
+    memcpy(copy->slices, param->slices, sizeof copy->slices);
+    copy->transposed = param->transposed;
+    param_into_adapter(copy, r->spec, tensor);
+    for (int i = 0; i < r->node_count; i++) {
+        Node *node = g->nodes[i];
+        if (node->op != OP_GATHER || node->inputs[0]->op != OP_PARAM || node->inputs[0]->param != param)
+            continue;
+        graph_stamp(g, node);
+        rewrite_replace(r, node, b_op2(g, OP_GATHER, graph_param(g, copy, node->inputs[0]->type), node->inputs[1]));
+    }
+    rewrite_add_merge(r, (PeftMerge){.tensor = param->tensor, .param = param, .b = tensor});
+    rewrite_keep_head(r, param);
+}
+
+static bool has_update(const PeftRewrite *r, const char *module)
+{
+    for (int i = 0; i < r->result->merge_count; i++) {
+        const PeftMerge *merge = &r->result->merges[i];
+        if (merge->a && merge->param && !strcmp(merge->param->module, module))
             return true;
+    }
     return false;
+}
+
+/* The whole module: a norm's bias with its weight, all slices of a fused weight. */
+static void train_module(PeftRewrite *r, const char *module, bool peft)
+{
+    Graph *g = r->graph;
+    if (has_update(r, module)) {
+        diag_error(r->diag, peft_nowhere, "%s: '%s' is to be trained whole and has an update of its own; choose one", r->spec->origin, module);
+        return;
+    }
+    for (int i = 0, count = g->param_count; i < count; i++) {
+        Param *param = g->params[i];
+        if (param->adapter || !param->module || strcmp(param->module, module) != 0)
+            continue;
+        const char *tensor = peft ? peft_name(g, param->tensor, "") : param->tensor;
+        if (peft && param_is_tied(g, param))
+            train_lookups(r, param, tensor);
+        else
+            rewrite_train_whole(r, param, tensor);
+    }
 }
 
 static bool is_asked(const PeftSpec *spec, const Param *param, const char *name)
 {
-    return spec->train_is_modules ? in_module(param->module, name) : param->role && !strcmp(param->role, name);
+    return spec->train_is_modules ? module_ends_with(param->module, name) : param->role && !strcmp(param->role, name);
+}
+
+/* Biases are no modules: with LoRA they are PEFT's setting "bias" (peft_bias). */
+static void train_asked(PeftRewrite *r, Param *param, const char *name, bool peft)
+{
+    bool bias = !r->spec->train_is_modules && !strcmp(name, "bias");
+    if (param->adapter || (bias && peft))
+        return;
+    if (bias)
+        rewrite_train_whole(r, param, param->tensor);
+    else
+        train_module(r, param->module, peft);
 }
 
 void rewrite_train_further(PeftRewrite *r, bool peft)
@@ -97,16 +156,17 @@ void rewrite_train_further(PeftRewrite *r, bool peft)
     const PeftSpec *spec = r->spec;
     bool classifies = graph_classifies(r->graph);
     int *hits = ARENA_ARRAY(r->graph->arena, int, spec->train_count + 1);
-    for (int i = 0; i < r->graph->param_count; i++) {
+    for (int i = 0, count = r->graph->param_count; i < count && !r->diag->errors; i++) {
         Param *param = r->graph->params[i];
-        if (!param->module || (param->adapter && !param->base && !param->fresh))
+        if (!param->module)
             continue;
-        bool asked = classifies && param->role && !strcmp(param->role, "head");
         for (int t = 0; t < spec->train_count; t++)
-            if (is_asked(spec, param, spec->train[t]))
-                asked = true, hits[t]++;
-        if (asked)
-            rewrite_train_whole(r, param, peft ? peft_name(r->graph, param->tensor, "") : param->tensor);
+            if (is_asked(spec, param, spec->train[t])) {
+                train_asked(r, param, spec->train[t], peft);
+                hits[t]++;
+            }
+        if (classifies && param->role && !strcmp(param->role, "head") && !param->adapter)
+            train_module(r, param->module, peft);
     }
     for (int t = 0; t < spec->train_count; t++)
         if (!hits[t] && !spec->tensors)

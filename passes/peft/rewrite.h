@@ -26,6 +26,8 @@ Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init);
 void rewrite_train_whole(PeftRewrite *r, Param *param, const char *tensor);
 /* What the spec asks to be trained further, and with every method the head of a classifier; `peft`: under PEFT's names. */
 void rewrite_train_further(PeftRewrite *r, bool peft);
+/* The update of a table that is the output head as well leaves the head as it is: it cannot be merged. */
+void rewrite_keep_head(PeftRewrite *r, const Param *table);
 /* One row of logits for a sequence, not for each token. */
 bool graph_classifies(const Graph *graph);
 void rewrite_add_merge(PeftRewrite *r, PeftMerge merge);

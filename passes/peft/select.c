@@ -15,6 +15,18 @@ bool path_has_suffix(const char *path, const char *name)
     return n == p || path[p - n - 1] == '.';
 }
 
+bool module_ends_with(const char *path, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *end = *path ? path : NULL; end;) {
+        end = strchr(end + 1, '.');
+        size_t p = end ? (size_t)(end - path) : strlen(path);
+        if (n <= p && !strncmp(path + p - n, name, n))
+            return true;
+    }
+    return false;
+}
+
 /* Compiled with both ends anchored, as re.fullmatch does. */
 bool path_matches(const char *path, const char *regex, Diag *diag)
 {
@@ -53,22 +65,39 @@ static bool is_all_linear(const PeftSpec *spec)
     return spec->target_count == 1 && !strcmp(spec->targets[0], "all-linear");
 }
 
-static bool in_layers(const PeftSpec *spec, const Param *param)
+bool param_in_layers(const Graph *graph, const PeftSpec *spec, const Param *param, Diag *diag)
 {
-    if (!spec->layer_count)
-        return true;
-    for (int i = 0; i < spec->layer_count; i++)
-        if (spec->layers[i] == param->layer)
-            return true;
-    return false;
+    bool listed = !spec->layer_count, named = !spec->layer_count || !spec->layer_name_count;
+    for (int i = 0; i < spec->layer_count && !listed; i++)
+        listed = spec->layers[i] == param->layer;
+    for (int i = 0; i < spec->layer_name_count && !named; i++)
+        named = path_matches(param->module, arena_format(graph->arena, "(.*\\.)?%s\\.%d\\..*", spec->layer_names[i], param->layer), diag);
+    return listed && named;
 }
 
-static bool excluded(const PeftSpec *spec, const Param *param)
+static bool excluded(const Graph *graph, const PeftSpec *spec, const Param *param, Diag *diag)
 {
     for (int i = 0; i < spec->exclude_count; i++)
         if (path_has_suffix(param->module, spec->exclude[i]))
             return true;
+    if (spec->exclude_regex && path_matches(param->module, spec->exclude_regex, diag))
+        return true;
+    /* PEFT: a module that is trained whole, or lies in one, is no target. */
+    for (int i = 0; i < spec->train_count && spec->train_is_modules; i++)
+        if (path_matches(param->module, arena_format(graph->arena, "(.*\\.)?%s(\\..*)?", spec->train[i]), diag))
+            return true;
+    for (int i = 0; i < spec->train_count && !spec->train_is_modules && is_all_linear(spec); i++)
+        if (role_is(param, spec->train[i]))
+            return true;
     return false;
+}
+
+PeftBias peft_bias(const PeftSpec *spec)
+{
+    for (int i = 0; i < spec->train_count && !spec->train_is_modules; i++)
+        if (!strcmp(spec->train[i], "bias"))
+            return PEFT_BIAS_ALL;
+    return spec->bias;
 }
 
 /* Does the spec select this parameter?  *by_role: through a role.  hits[i] counts what target i matched. */
@@ -76,20 +105,20 @@ static bool selects(const Graph *graph, const PeftSpec *spec, const Param *param
                     Diag *diag)
 {
     *by_role = false;
-    if (excluded(spec, param))
+    if (excluded(graph, spec, param, diag))
         return false;
     if (spec->target_regex)
-        return path_matches(param->module, spec->target_regex, diag) && in_layers(spec, param) && ++hits[0];
+        return path_matches(param->module, spec->target_regex, diag) && param_in_layers(graph, spec, param, diag) && ++hits[0];
     if (is_all_linear(spec))
-        return !lookup && !role_is(param, "head") && !role_is(param, "embed") && in_layers(spec, param) && ++hits[0];
+        return !lookup && !role_is(param, "head") && !role_is(param, "embed") && param_in_layers(graph, spec, param, diag) && ++hits[0];
     for (int i = 0; i < spec->target_count; i++) {
-        bool is_role = (!spec->tensors || spec->by_role) && graph_has_role(graph, spec->targets[i]);
-        is_role = is_role || spec->split;
+        bool is_role = (!spec->tensors || spec->by_role || spec->split) && graph_has_role(graph, spec->targets[i]);
         /* A tied table selected by role `head` or as a product is not a lookup. */
         if (is_role ? !role_is(param, spec->targets[i]) : !path_has_suffix(param->module, spec->targets[i]))
             continue;
         hits[i]++;
-        if (!in_layers(spec, param))
+        bool exact = !is_role && !strcmp(param->module, spec->targets[i]); /* a whole path counts whatever the layers are */
+        if (!exact && !param_in_layers(graph, spec, param, diag))
             continue;
         *by_role = is_role;
         return true;
@@ -97,17 +126,22 @@ static bool selects(const Graph *graph, const PeftSpec *spec, const Param *param
     return false;
 }
 
+static bool pattern_matches(const Graph *graph, const PeftPattern *pattern, const Param *param, Diag *diag)
+{
+    if (!pattern->is_role)
+        return path_matches(param->module, arena_format(graph->arena, "(.*\\.)?(%s)", pattern->key), diag);
+    return graph_has_role(graph, pattern->key) ? role_is(param, pattern->key) : path_has_suffix(param->module, pattern->key);
+}
+
 /* Later settings do not override: the first pattern that matches wins. */
-static void set_rank(const PeftSpec *spec, PeftSite *site, Diag *diag)
+static void set_rank(const Graph *graph, const PeftSpec *spec, PeftSite *site, Diag *diag)
 {
     site->rank = spec->rank;
     site->alpha = spec->alpha;
     bool rank_set = false, alpha_set = false;
     for (int i = 0; i < spec->pattern_count; i++) {
         const PeftPattern *pattern = &spec->patterns[i];
-        char regex[512];
-        snprintf(regex, sizeof regex, "(.*\\.)?(%s)", pattern->key);
-        if (pattern->is_role ? !role_is(site->param, pattern->key) : !path_matches(site->param->module, regex, diag))
+        if (!pattern_matches(graph, pattern, site->param, diag))
             continue;
         if (pattern->rank && !rank_set)
             site->rank = pattern->rank, rank_set = true;
@@ -189,6 +223,11 @@ static bool used_in_product(const Graph *graph, const Param *param)
     return false;
 }
 
+bool param_is_tied(const Graph *graph, const Param *param)
+{
+    return used_in_lookup(graph, param) && used_in_product(graph, param);
+}
+
 PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag)
 {
     PeftSite *sites = NULL;
@@ -206,12 +245,14 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
         if (!selects(graph, spec, site.param, lookup, &site.by_role, hits, diag) ||
             (!lookup && used_in_lookup(graph, site.param)))
             continue;
-        set_rank(spec, &site, diag);
+        set_rank(graph, spec, &site, diag);
         site.tied = lookup && used_in_product(graph, site.param);
         ARENA_PUSH(graph->arena, sites, *count, capacity, site);
     }
-    if (!spec->split || *count == 0)
+    if (!spec->tensors || *count == 0) /* PEFT's targets may name what its other settings leave out */
         report_misses(graph, spec, hits, diag);
+    if (*count == 0 && diag->errors == errors)
+        diag_error(diag, nowhere, "%s: nothing that it names is in the layers that are asked for", spec->origin);
     return diag->errors == errors ? sites : NULL;
 }
 

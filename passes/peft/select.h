@@ -20,8 +20,16 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
 
 /* PEFT's rule for names: the path is `name` or ends with "." and it. */
 bool path_has_suffix(const char *path, const char *name);
+/* PEFT's rule for modules trained whole: the path, or that of a module it lies in, ends with `name`. */
+bool module_ends_with(const char *path, const char *name);
 /* Whole-string match of a Python-style regular expression; an invalid one is an error. */
 bool path_matches(const char *path, const char *regex, Diag *diag);
+/* Is this one of the blocks that the spec is for? */
+bool param_in_layers(const Graph *graph, const PeftSpec *spec, const Param *param, Diag *diag);
+/* A table that is looked up in and is the operand of a product, the output head's. */
+bool param_is_tied(const Graph *graph, const Param *param);
+/* Which biases are trained; role `bias` among those to be trained whole is PEFT's bias "all". */
+PeftBias peft_bias(const PeftSpec *spec);
 
 /* Copies `param` into a parameter of the adapter's file called `tensor`: trained, or a constant when the spec infers. */
 void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor);
