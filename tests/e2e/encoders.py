@@ -113,7 +113,7 @@ def regression(loracc, scratch, checks):
     data = write_csv(scratch / "values.csv", rows)
     said = checks.run(loracc, LDL, "--weights", model.folder, "-o", scratch / "none", *model.options, "--lora", "q,v", fails=2) or ""
     checks.that("train it with --train pooler" in said, "what the checkpoint lacks has to be trained")
-    adapter, metrics = model.train("values-train", data, data, "--method", "full")
+    adapter, metrics = model.train("values-train", data, data, "--lora", "all-linear", "--train", "pooler")
     first, last = metrics[0]["validation_loss"], metrics[-1]["validation_loss"]
     checks.that(last < 0.5 * first and "accuracy" not in metrics[-1], "values are learned", f"squared error {first:.3f} to {last:.3f}")
     program = model.compile("values", "--merge", adapter)

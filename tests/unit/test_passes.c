@@ -397,6 +397,8 @@ static const struct {
      "bad regular expression 'h['"},
     {{.method = "lora", .origin = "--lora", .target_regex = "h", .rank = 2}, "'h' matches no"},
     {{LORA("q"), .rank = 2, .layers = (const int64_t[]){7}, .layer_count = 1}, "7"},
+    {{LORA("embed"), .rank = 2, .layers = (const int64_t[]){0}, .layer_count = 1}, "in the layers"},
+    {{LORA("q"), .rank = 2, .train = STRINGS("k"), .train_count = 1}, "choose one"},
 };
 enum { LORA_ERRORS = sizeof lora_errors / sizeof *lora_errors };
 

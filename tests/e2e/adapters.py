@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""An adapter that a training program wrote is read back as what was trained, whatever its settings (tests/interchange asks PEFT).
+
+    adapters.py LORACC MODEL        MODEL: a folder of tests/data/goldens
+
+The loss of what was trained is the training program's own; that of what is read back comes from the logits of programs compiled with
+it beside the base, merged, and, where the adapter is not in PEFT's form, with the equivalent one that lies beside it."""
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+from common import case, error, load, plain, save
+from goldens import Model
+
+SETTINGS = {
+    "gpt2": ["--lora q,v --method lora:rslora=1", "--lora q=4:8,v=3 --layers 1:2", "--lora k,up=5 --method lora:bias=lora_only", "--lora q --train norm",
+             "--lora c_attn=3:6,mlp.c_proj=5", "--lora o=4:8,down=2:3 --train bias", "--lora up --train k", "--lora up --train embed", "--lora embed"],
+    "llama": ["--lora q_proj=3:5,down=4 --method lora:rslora=1", "--lora q,v --layers 0,2 --train norm", "--lora up --train embed", "--lora embed"],
+}
+
+
+def loss(logits, labels):
+    targets = labels[:, 1:]
+    rows, picked = logits[:, :-1].astype(np.float64)[targets >= 0], targets[targets >= 0]
+    rows -= rows.max(axis=1, keepdims=True)
+    return float(np.mean(np.log(np.exp(rows).sum(axis=1)) - rows[np.arange(len(picked)), picked]))
+
+
+class Adapters(Model):
+    def compile(self, program, *options, **more):
+        return super().compile(program, "--target", "generic", *options, **more)
+
+    def tensors(self, folder):
+        return {k: (v.shape, v.tobytes()) for k, v in load(folder / "adapter_model.safetensors").items()}
+
+    def steps(self, out, steps, *options):
+        return self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batches", "--steps", steps, "--out", out, *options) is not None
+
+    def round_trip(self, number, options):
+        given, out, again = case(self.inputs, "adapter"), self.scratch / f"out{number}", self.scratch / f"again{number}"
+        save(self.scratch / "in", plain(given))
+        save(self.scratch / "batches", plain(load(self.folder / "train_batches.safetensors")))
+        if not self.compile("train", *options.split()) or not self.steps(out, 3, "--lr", 0.02):
+            return
+        self.checks.run(self.scratch / "train", "--init", out, "--tensors", self.scratch / "in", "--gradients", self.scratch / "g")
+        trained, tied = float(load(self.scratch / "g")["loss"]), "embed" in options
+        ways = [("--with", out)] + [("--merge", out)] * (not tied) + [("--with", out / "peft")] * (out / "peft").exists()
+        for way, folder in ways:
+            if self.compile("program", way, folder):
+                got = loss(self.logits("program", given), given["labels"])
+                self.checks.within(abs(got - trained) / trained, 1e-6, f"{options}: loss {way} {folder.name}")
+        if tied:
+            self.checks.run(self.loracc, self.ldl, "--weights", self.folder, "--merge", out, "-o", self.scratch / "program", fails=2)
+        if self.compile("train", "--adapter", out) and self.steps(again, 1, "--lr", 0):
+            self.checks.that(self.tensors(out) == self.tensors(again), f"{options}: the same tensors from --adapter")
+            if (out / "peft").exists():
+                self.checks.that(self.tensors(out / "peft") == self.tensors(again / "peft"), f"{options}: and for PEFT")
+
+    def equivalent(self):
+        """The golden adapter on slices, as its golden equivalent."""
+        folder = self.folder / "adapters/lora_split_qv"
+        if not folder.exists() or not self.compile("train", "--adapter", folder) or not self.steps(self.scratch / "split", 1, "--lr", 0):
+            return
+        ours, reference = self.scratch / "split/peft", self.folder / "adapters/lora_split_qv_as_peft"
+        self.checks.that(self.tensors(ours) == self.tensors(reference), "slices as PEFT has them: the golden tensors")
+        keys = "r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "use_rslora", "fan_in_fan_out", "bias", "modules_to_save"
+        a, b = (json.loads((f / "adapter_config.json").read_text()) for f in (ours, reference))
+        self.checks.that(all(a[k] == b[k] for k in keys), "slices as PEFT has them: the golden settings")
+
+    def changed_settings(self):
+        """Settings given beside --adapter are what is written."""
+        folder = self.folder / "adapters/rslora"
+        if not self.compile("train", "--adapter", folder, "--method", "lora:rslora=0,alpha=3") or not self.steps(self.scratch / "changed", 1):
+            return
+        config = json.loads((self.scratch / "changed/adapter_config.json").read_text())
+        self.checks.that(config["use_rslora"] is False and config["lora_alpha"] == 3, "settings beside --adapter are written")
+
+    def high_rank(self):
+        """A rank above the width, which PEFT allows, is read; a new adapter of that rank is an error."""
+        source, folder = self.folder / "adapters/rslora", self.scratch / "high"
+        config = json.loads((source / "adapter_config.json").read_text())
+        tensors = load(source / "adapter_model.safetensors")
+        rank, filled = 300, {}
+        for name, value in tensors.items():
+            axis = 0 if "lora_A" in name else 1
+            extra = list(value.shape)
+            extra[axis] = rank - value.shape[axis]
+            filled[name] = np.concatenate([value, np.zeros(extra, np.float32)], axis)
+        shutil.copytree(source, folder)
+        save(folder / "adapter_model.safetensors", filled)
+        config |= {"r": rank, "lora_alpha": config["lora_alpha"] * (rank / config["r"]) ** 0.5}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        if self.compile("program", "--with", folder):
+            self.checks.within(error(self.logits("program", case(self.inputs, "adapter")), load(source / "expected.safetensors")["logits"],
+                                     case(self.inputs, "adapter")["attention_mask"].astype(bool)), 3e-5, "a rank above the width")
+
+
+def main():
+    loracc, name = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
+    with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
+        model = Adapters(loracc, name, pathlib.Path(scratch))
+        for number, options in enumerate(SETTINGS[name]):
+            model.round_trip(number, options)
+        for part in model.equivalent, model.changed_settings, model.high_rank:
+            part()
+        model.checks.finish()
+
+
+if __name__ == "__main__":
+    main()
