@@ -250,7 +250,7 @@ static bool read_keys(Reader *r, const PeftMethod *method)
     peft_defaults(r->spec, method, r->arena);
     r->spec->by_role = true;
     json_object_foreach((json_t *)(uintptr_t)r->root, name, value) {
-        if (!strcmp(name, "method"))
+        if (!strcmp(name, "method") || !strcmp(name, "layers_to_transform") || !strcmp(name, "train"))
             continue;
         char number[40];
         const char *text = json_string_value(value);
@@ -265,7 +265,7 @@ static bool read_keys(Reader *r, const PeftMethod *method)
         if (!peft_set_key(r->spec, method, name, text, r->path, r->arena, r->diag))
             return false;
     }
-    return true;
+    return read_layers(r) && read_names(r, "train", &r->spec->train, &r->spec->train_count, NULL);
 }
 
 static bool read_split_lora(Reader *r)

@@ -30,7 +30,56 @@ static const char *write_json(Arena *arena, json_t *all)
     return copy;
 }
 
-/* {"method": NAME, "key": value ...} */
+/* --- what all methods have ----------------------------------------------------------------------------------------------- */
+
+static void add_once(json_t *list, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(json_string_value(json_array_get(list, i)), name))
+            return;
+    json_array_append_new(list, json_string(name));
+}
+
+static json_t *layers_asked(const PeftSpec *spec)
+{
+    json_t *list = spec->layer_count ? json_array() : json_null();
+    for (int i = 0; i < spec->layer_count; i++)
+        json_array_append_new(list, json_integer((json_int_t)spec->layers[i]));
+    return list;
+}
+
+/* PEFT's modules_to_save: modules trained whole, and what PEFT itself adds for a classifier. */
+static json_t *saved_modules(const PeftRewrite *r)
+{
+    json_t *list = json_array();
+    for (int t = 0; t < r->spec->train_count; t++) {
+        const char *name = r->spec->train[t];
+        if (r->spec->train_is_modules)
+            add_once(list, name);
+        for (int i = 0; i < r->graph->param_count && !r->spec->train_is_modules; i++) {
+            const Param *param = r->graph->params[i];
+            if (param->role && param->module && !strcmp(param->role, name))
+                add_once(list, param->module);
+        }
+    }
+    if (graph_classifies(r->graph))
+        add_once(list, "classifier"), add_once(list, "score");
+    if (json_array_size(list))
+        return list;
+    json_decref(list);
+    return json_null();
+}
+
+/* "a+b" */
+static json_t *joined(Arena *arena, const char *const *names, int64_t count)
+{
+    Text text = {.arena = arena};
+    for (int64_t i = 0; i < count; i++)
+        text_format(&text, "%s%s", i ? "+" : "", names[i]);
+    return json_string(text.data ? text.data : "");
+}
+
+/* {"method": NAME, "key": value ...}, the layers and the roles trained whole if any are asked for */
 static const char *documented_settings(Arena *arena, const PeftSpec *spec, const PeftMethod *method)
 {
     json_t *all = json_pack("{s:s}", "method", method->name);
@@ -45,6 +94,16 @@ static const char *documented_settings(Arena *arena, const PeftSpec *spec, const
             json_object_set_new(all, key->name, json_boolean(*(const bool *)field));
         else if (key->kind == PEFT_KEY_TEXT)
             json_object_set_new(all, key->name, json_string(*(const char *const *)field));
+        else if (key->kind == PEFT_KEY_NAMES && *(const int64_t *)(const void *)((const char *)field + sizeof(char *)))
+            json_object_set_new(all, key->name, joined(arena, *(const char *const *const *)field,
+                                                       *(const int64_t *)(const void *)((const char *)field + sizeof(char *))));
+    }
+    if (spec->layer_count)
+        json_object_set_new(all, "layers_to_transform", layers_asked(spec));
+    for (int t = 0; t < spec->train_count; t++) {
+        if (t == 0)
+            json_object_set_new(all, "train", json_array());
+        json_array_append_new(json_object_get(all, "train"), json_string(spec->train[t]));
     }
     return write_json(arena, all);
 }
@@ -56,17 +115,14 @@ const char *peft_settings(const PeftRewrite *r, const PeftMethod *method)
 
 /* --- (IA)3 --------------------------------------------------------------------------------------------------------------- */
 
-/* The last two parts of a module's path tell `mlp.c_proj` from `attn.c_proj`. */
-static void add_module(json_t *list, const char *module)
+/* The last two parts of a module's path tell `mlp.c_proj` from `attn.c_proj`; `whole`: in some layers only. */
+static void add_module(json_t *list, const char *module, bool whole)
 {
     const char *last = strrchr(module, '.'), *start = last;
     while (start && start > module && start[-1] != '.')
         start--;
-    const char *name = start ? start : module;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (!strcmp(json_string_value(json_array_get(list, i)), name))
-            return;
-    json_array_append_new(list, json_string(name));
+    const char *name = start && !whole ? start : module;
+    add_once(list, name);
 }
 
 const char *peft_ia3_settings(const PeftRewrite *r)
@@ -79,15 +135,15 @@ const char *peft_ia3_settings(const PeftRewrite *r)
         if (length < sizeof end || strcmp(param->tensor + length - sizeof end + 1, end) != 0)
             continue;
         const char *path = arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model.");
-        add_module(targets, path);
+        add_module(targets, path, r->spec->layer_count > 0);
         if (!param->transposed)
-            add_module(feedforward, path);
+            add_module(feedforward, path, r->spec->layer_count > 0);
     }
     bool conv1d = false;
     for (int i = 0; i < r->graph->param_count; i++)
         conv1d = conv1d || (r->graph->params[i]->layer >= 0 && r->graph->params[i]->role && !r->graph->params[i]->transposed &&
                             r->graph->params[i]->file_rank == 2 && !r->graph->params[i]->adapter);
-    json_t *saved = graph_classifies(r->graph) ? json_pack("[s,s]", "classifier", "score") : json_null();
+    json_t *saved = saved_modules(r);
     json_t *all = json_pack("{s:n, s:s?, s:n, s:b, s:o, s:b, s:b, s:o, s:s, s:n, s:o, s:o}", "auto_mapping",
                             "base_model_name_or_path", r->spec->base, "exclude_modules", "fan_in_fan_out", conv1d,
                             "feedforward_modules", feedforward, "inference_mode", 1, "init_ia3_weights", 1, "modules_to_save", saved,
@@ -106,15 +162,15 @@ const char *peft_vera_settings(const PeftRewrite *r)
         const Param *param = r->graph->params[i];
         size_t length = param->adapter ? strlen(param->tensor) : 0;
         if (length >= sizeof end && !strcmp(param->tensor + length - sizeof end + 1, end))
-            add_module(targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."));
+            add_module(targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."), false);
     }
     for (int i = 0; i < r->result->merge_count; i++)
         conv1d = conv1d || (r->result->merges[i].rank_factor && r->result->merges[i].transposed);
-    json_t *saved = graph_classifies(r->graph) ? json_pack("[s,s]", "classifier", "score") : json_null();
-    json_t *all = json_pack("{s:n, s:s?, s:s, s:f, s:b, s:b, s:b, s:n, s:n, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}",
+    json_t *saved = saved_modules(r);
+    json_t *all = json_pack("{s:n, s:s?, s:s, s:f, s:b, s:b, s:b, s:n, s:o, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}",
                             "auto_mapping", "base_model_name_or_path", r->spec->base, "bias", "none", "d_initial", r->spec->d_initial,
                             "fan_in_fan_out", conv1d, "inference_mode", 1, "init_weights", 1, "layers_pattern", "layers_to_transform",
-                            "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
+                            layers_asked(r->spec), "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
                             "revision", "save_projection", 1, "target_modules", targets, "task_type", task_type(r->graph),
                             "vera_dropout", 0.0);
     return write_json(r->graph->arena, all);
@@ -125,8 +181,8 @@ const char *peft_vera_settings(const PeftRewrite *r)
 /* What all prompt methods of PEFT have.  `token_dim` is what one learned token is wide; heads times their size make it. */
 static json_t *prompt_settings(const PeftRewrite *r, const char *type, int64_t heads, int64_t token_dim)
 {
-    return json_pack("{s:n, s:s?, s:b, s:n, s:I, s:i, s:i, s:I, s:s, s:n, s:o, s:I}", "auto_mapping", "base_model_name_or_path",
-                     r->spec->base, "inference_mode", 1, "modules_to_save", "num_attention_heads", (json_int_t)heads, "num_layers",
+    return json_pack("{s:n, s:s?, s:b, s:o, s:I, s:i, s:i, s:I, s:s, s:n, s:o, s:I}", "auto_mapping", "base_model_name_or_path",
+                     r->spec->base, "inference_mode", 1, "modules_to_save", saved_modules(r), "num_attention_heads", (json_int_t)heads, "num_layers",
                      r->graph->layer_count, "num_transformer_submodules", 1, "num_virtual_tokens", (json_int_t)r->spec->prefix,
                      "peft_type", type, "revision", "task_type", task_type(r->graph), "token_dim", (json_int_t)token_dim);
 }
