@@ -47,14 +47,15 @@ static void count_parameters(const Graph *graph, PeftResult *result)
 static const char *describe(const Graph *graph, const PeftSpec *spec, const PeftResult *result)
 {
     Text text = {.arena = graph->arena};
-    int tensors = 0, layers = 0, last = LAYER_NONE;
+    int tensors = 0, layers = 0;
+    bool *seen = ARENA_ARRAY(graph->arena, bool, graph->layer_count + 1);
     for (int i = 0; i < graph->param_count; i++) {
         const Param *param = graph->params[i];
         if (!param->adapter)
             continue;
         tensors++;
-        layers += param->layer != LAYER_NONE && param->layer != last;
-        last = param->layer;
+        if (param->layer >= 0 && param->layer < graph->layer_count && !seen[param->layer])
+            seen[param->layer] = true, layers++;
     }
     text_format(&text, "%s: %d tensors in %d of %d layers, %lld of %lld parameters trained (%.3f %%)\n", spec->method, tensors, layers,
                 graph->layer_count, (long long)result->trained_parameters, (long long)result->total_parameters,

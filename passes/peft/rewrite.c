@@ -139,13 +139,16 @@ static bool is_asked(const PeftSpec *spec, const Param *param, const char *name)
     return spec->train_is_modules ? module_ends_with(param->module, name) : param->role && !strcmp(param->role, name);
 }
 
-/* Biases are no modules: with LoRA they are PEFT's setting "bias" (peft_bias). */
+/* Biases are no modules: with LoRA they are PEFT's setting "bias" (peft_bias), which its other methods lack. */
 static void train_asked(PeftRewrite *r, Param *param, const char *name, bool peft)
 {
-    bool bias = !r->spec->train_is_modules && !strcmp(name, "bias");
-    if (param->adapter || (bias && peft))
+    bool bias = !r->spec->train_is_modules && !strcmp(name, "bias"), lora = !strcmp(r->spec->method, "lora");
+    if (param->adapter || (bias && lora))
         return;
-    if (bias)
+    if (bias && peft)
+        diag_error(r->diag, peft_nowhere, "%s: the form in which PEFT stores '%s' has no place for biases; --train something else",
+                   r->spec->origin, r->spec->method);
+    else if (bias)
         rewrite_train_whole(r, param, param->tensor);
     else
         train_module(r, param->module, peft);
