@@ -156,7 +156,7 @@ static const Node *node_with(const Graph *graph, Op op)
     return NULL;
 }
 
-/* Check values of peft-facts 9.2. */
+/* Frequencies of published configurations, as transformers computes them. */
 static const struct {
     const char *config;
     int index;
