@@ -357,7 +357,7 @@ static SHAPE(head_pad)
     int64_t heads = s->attrs->heads, start = s->attrs->start, stop = s->attrs->stop;
     OUT = IN(0);
     if (OUT.rank != 2 || heads < 1 || !dim_is_fixed(OUT.dim[1]) || OUT.dim[1] % heads != 0 || start < 0 ||
-        stop > DIM_MAX / heads || stop - start < OUT.dim[1] / heads)
+        stop < start || stop > DIM_MAX / heads || stop - start < OUT.dim[1] / heads)
         return no(s, arena_format(s->arena, "the columns of %s do not fit into [%lld:%lld] of each of %lld heads", STR(IN(0)),
                                   (long long)start, (long long)stop, (long long)heads));
     OUT.dim[1] = heads * stop;

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
-from common import GOLDENS, Checks, case, error, integers, load, save
+from common import GOLDENS, Checks, case, error, load, plain, save
 from settings import OURS, THEIRS
 
 LOGITS = 3e-5    # of the largest logit
@@ -36,8 +36,8 @@ class Model:
         self.ldl, self.tied = ROOT / "examples" / f"{config['model_type']}.ldl", config["tie_word_embeddings"]
         self.given = case(load(self.folder / "inputs.safetensors"), "adapter")
         self.mask = self.given["attention_mask"].astype(bool)
-        save(scratch / "in", integers(self.given))
-        save(scratch / "batches", integers(load(self.folder / "train_batches.safetensors")))
+        save(scratch / "in", plain(self.given))
+        save(scratch / "batches", plain(load(self.folder / "train_batches.safetensors")))
         self.plain = self.peft_logits(self.base())
 
     def base(self):
