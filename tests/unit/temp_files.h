@@ -26,11 +26,20 @@ static inline void temp_close(void)
     rmdir(temp_folder);
 }
 
-/* Writes FOLDER/NAME; its path is valid until the next call. */
+/* FOLDER/NAME; good until the eighth next call. */
+static inline const char *temp_path(const char *name)
+{
+    static char paths[8][96];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof *paths, "%s/%s", temp_folder, name);
+    return path;
+}
+
+/* Writes FOLDER/NAME; its path as above. */
 static inline const char *temp_write(const char *name, const void *data, size_t size)
 {
-    static char path[96];
-    snprintf(path, sizeof path, "%s/%s", temp_folder, name);
+    const char *path = temp_path(name);
     FILE *file = fopen(path, "wb");
     ck_assert_ptr_nonnull(file);
     ck_assert_uint_eq(fwrite(data, 1, size, file), size);

@@ -5,6 +5,7 @@
 #define _GNU_SOURCE /* mkdtemp, madvise */
 #include "backend/emit_attention.h"
 #include "tests/unit/kernel_memory.h"
+#include "tests/unit/run_suite.h"
 
 /* --- what is tested --- */
 
@@ -487,9 +488,5 @@ int main(void)
     tcase_add_loop_test(tc, chunks_after_a_cache_are_those_of_plain_loops, 0, CASES);
     tcase_add_loop_test(tc, large_scores_do_no_harm, 0, CASES);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -6,6 +6,7 @@
 #include "backend/emit_attention.h"
 #include "runtime/pack.h"
 #include "tests/unit/kernel_memory.h"
+#include "tests/unit/run_suite.h"
 
 /* --- what is tested --- */
 
@@ -391,9 +392,5 @@ int main(void)
     tcase_add_loop_test(tc, losses_are_the_same_without_gradients, 0, CASES);
     tcase_add_loop_test(tc, large_logits_do_no_harm, 0, CASES);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

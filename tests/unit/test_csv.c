@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/csv.h"
+#include "tests/unit/run_suite.h"
 
 /* "a|b;c" is a row of a and b and a row of c, with the lines where they begin: "1:a|b;2:c". */
 static void show(const char *text, size_t size, bool tabs, char *out, LrtError *error)
@@ -133,9 +134,5 @@ int main(void)
     tcase_add_test(tc, a_nul_byte_is_part_of_a_field);
     tcase_add_loop_test(tc, a_bad_quote_is_refused_with_its_line, 0, BAD);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "runtime/data.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 /* --- a tokenizer of letters: "abc" is 0 1 2, </s> is 9 --- */
@@ -545,9 +546,5 @@ int main(void)
     tcase_add_loop_test(tc, batches_are_full_and_none_is_lost, 0, LIMITS);
     tcase_add_test(tc, the_flat_order_does_not_depend_on_packing);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

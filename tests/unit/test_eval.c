@@ -11,6 +11,7 @@
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "tests/unit/ir_samples.h"
+#include "tests/unit/run_suite.h"
 
 static Arena *arena;
 
@@ -628,9 +629,5 @@ int main(void)
     tcase_add_test(tc, dropout_drops_as_much_as_it_says_and_depends_on_everything);
     tcase_add_test(tc, dropout_draws_the_same_forever);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

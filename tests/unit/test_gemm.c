@@ -16,6 +16,7 @@
 #include "backend/emit_panel.h"
 #include "runtime/pack.h"
 #include "tests/emit_library.h"
+#include "tests/unit/run_suite.h"
 
 /* The compiler may not include the runtime's header, so both spell out the block's form. */
 _Static_assert((int)PANEL_Q8_BYTES == (int)LRT_Q8_BYTES, "one format");
@@ -525,9 +526,5 @@ int main(void)
     tcase_add_loop_test(packing, packing_in_pieces_equals_packing_at_once, 0, 18);
     tcase_add_test(packing, every_half_survives_a_round_trip);
     suite_add_tcase(suite, packing);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

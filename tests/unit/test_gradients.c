@@ -1,6 +1,7 @@
 /* test_gradients.c - the gradient of every op against differences of the reference evaluator. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
 #include "tests/unit/pass_run.h"
+#include "tests/unit/run_suite.h"
 
 static Graph *read_body(const char *body)
 {
@@ -240,9 +241,5 @@ int main(void)
     tcase_add_test(tc, every_op_with_a_gradient_has_a_case);
     tcase_add_loop_test(tc, what_cannot_be_trained_is_an_error, 0, 3);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

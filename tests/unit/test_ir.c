@@ -11,6 +11,7 @@
 #include "ir/text.h"
 #include "ir/verify.h"
 #include "tests/unit/ir_samples.h"
+#include "tests/unit/run_suite.h"
 
 static Arena *arena;
 
@@ -578,9 +579,5 @@ int main(void)
     tcase_add_test(tc, attributes_compare_and_hash_alike);
     tcase_add_loop_test(tc, shape_rules_survive_any_operands, 0, OP_COUNT);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

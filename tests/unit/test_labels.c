@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "runtime/data.h"
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 /* --- a BERT of letters: [CLS] 0, [SEP] 1, [UNK] 2, a 3, b 4, ... --- */
@@ -457,9 +458,5 @@ int main(void)
     tcase_add_test(tc, a_text_without_tokens_is_refused);
     tcase_add_test(tc, the_hash_is_of_tokens_types_and_labels);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -5,6 +5,7 @@
 
 #include "ir/text.h"
 #include "tests/unit/ldl_fake.h"
+#include "tests/unit/run_suite.h"
 
 static int64_t elements(const Graph *graph)
 {
@@ -447,9 +448,5 @@ int main(void)
     tcase_add_loop_test(tc, deep_and_endless_descriptions_are_refused, 0,
                         sizeof monsters / sizeof *monsters);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "ir/eval.h"
 #include "tests/unit/ldl_fake.h"
+#include "tests/unit/run_suite.h"
 
 /* --- safetensors, as far as the goldens need it --- */
 
@@ -182,9 +183,5 @@ int main(void)
     tcase_add_loop_test(tc, examples_compute_the_reference_logits, 0,
                         sizeof goldens / sizeof *goldens);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/optim.h"
+#include "tests/unit/run_suite.h"
 
 /* --- a program's parameters --- */
 
@@ -377,9 +378,5 @@ int main(void)
     tcase_add_loop_test(schedules, schedules_are_those_of_transformers, 0, 3);
     tcase_add_test(schedules, the_linear_schedule_is_that_of_the_golden_runs);
     suite_add_tcase(suite, schedules);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
  * backward stops, and what LoRA attaches. */
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
 #include "tests/unit/pass_run.h"
+#include "tests/unit/run_suite.h"
 
 /* --- whole models --- */
 
@@ -429,9 +430,5 @@ int main(void)
     tcase_add_test(tc, one_a_for_a_module_and_one_for_each_role);
     tcase_add_loop_test(tc, what_lora_cannot_do_is_an_error, 0, LORA_ERRORS);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

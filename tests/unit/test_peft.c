@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L /* open_memstream */
 #include "passes/peft/config.h"
 #include "tests/unit/pass_run.h"
+#include "tests/unit/run_suite.h"
 
 #define GPT2 "{\"vocab_size\": 11, \"n_positions\": 16, \"n_embd\": 12, \"n_head\": 3, \"n_layer\": 3}"
 #define LLAMA(more)                                                                            \
@@ -230,9 +231,5 @@ int main(void)
     tcase_add_loop_test(tc, settings_of_peft_select_the_same_modules, 0, READ);
     tcase_add_test(tc, a_tied_head_stays);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "runtime/random.h"
 #include "runtime/sample.h"
+#include "tests/unit/run_suite.h"
 
 /* --- random numbers --- */
 
@@ -259,9 +260,5 @@ int main(void)
     tcase_add_test(choosing, one_candidate_is_the_most_likely);
     tcase_add_test(choosing, large_logits_do_no_harm);
     suite_add_tcase(suite, choosing);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

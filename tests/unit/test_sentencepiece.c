@@ -2,6 +2,7 @@
  * pair encoding of characters (from tokenizer.json and GGUF), and Unigram.  The expected ids
  * and texts are those of the `tokenizers` library.  In comments U+2581 is written _. */
 #define _GNU_SOURCE
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 /* --- tokenizers --- */
@@ -445,9 +446,5 @@ int main(void)
     tcase_add_test(tc, a_gguf_without_scores_is_refused);
     tcase_add_loop_test(tc, a_bad_file_is_refused_by_name, 0, BADS);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/thread.h"
+#include "tests/unit/run_suite.h"
 
 static const int thread_counts[] = {1, 2, 3, 7};
 enum { THREAD_COUNTS = 4, TASKS_MOST = 1000, SCRATCH = 1000, ROUNDS = 100 };
@@ -200,9 +201,5 @@ int main(void)
     tcase_add_test(tc, pools_come_and_go);
     tcase_add_test(tc, a_wrong_number_of_threads_is_an_error);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

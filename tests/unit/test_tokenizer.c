@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <jansson.h>
 
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 #define GOLDENS LORACC_SOURCE "/tests/data/goldens/tokenizers"
@@ -578,9 +579,5 @@ int main(void)
     tcase_add_test(tc, what_is_no_file_is_refused_by_name);
     tcase_add_test(tc, a_damaged_packed_form_is_refused);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

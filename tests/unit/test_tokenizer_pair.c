@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <jansson.h>
 
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 #define GOLDENS LORACC_SOURCE "/tests/data/goldens/tokenizers/"
@@ -140,9 +141,5 @@ int main(void)
     tcase_add_loop_test(tc, a_length_without_room_is_refused, 0, 2);
     tcase_add_test(tc, a_tokenizer_without_a_post_processor_adds_nothing);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* test_wordpiece.c - WordPiece on a small vocabulary: the normal form, words, decoding, and the
  * two files it is read from.  The expected ids are those of the `tokenizers` library. */
 #define _GNU_SOURCE
+#include "tests/unit/run_suite.h"
 #include "tests/unit/tokenizer_run.h"
 
 /* --- the vocabulary, in both files --- */
@@ -382,9 +383,5 @@ int main(void)
     tcase_add_loop_test(tc, a_bad_file_is_refused_by_name, 0, BADS);
     tcase_add_loop_test(tc, a_bad_vocabulary_is_refused_by_name, 0, BAD_VOCABS);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    return run_suite(suite);
 }
