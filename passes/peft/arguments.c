@@ -4,8 +4,6 @@
 
 #include "passes/peft/config.h"
 
-static const Loc nowhere = {0};
-
 const char *const *peft_parse_names(const char *text, int *count, Arena *arena)
 {
     const char **names = NULL;
@@ -39,13 +37,13 @@ bool peft_parse_lora(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
         else
             pattern.alpha = 2.0 * (double)pattern.rank;
         if (*end || pattern.rank < 1) {
-            diag_error(diag, nowhere, "--lora: '%s' is not ROLE, ROLE=RANK or ROLE=RANK:ALPHA", items[i]);
+            diag_error(diag, peft_nowhere, "--lora: '%s' is not ROLE, ROLE=RANK or ROLE=RANK:ALPHA", items[i]);
             return false;
         }
         ARENA_PUSH(arena, patterns, spec->pattern_count, pattern_capacity, pattern);
     }
     if (!count) {
-        diag_error(diag, nowhere, "--lora needs roles or module names, e.g. --lora q,v");
+        diag_error(diag, peft_nowhere, "--lora needs roles or module names, e.g. --lora q,v");
         return false;
     }
     spec->targets = targets;
@@ -65,7 +63,7 @@ bool peft_parse_layers(PeftSpec *spec, const char *text, Arena *arena, Diag *dia
         if (*end == ':')
             last = strtoll(end + 1, &end, 10);
         if (*end || first < 0 || last <= first || last > 100000) {
-            diag_error(diag, nowhere, "--layers: '%s' is not a layer or a range FIRST:END", items[i]);
+            diag_error(diag, peft_nowhere, "--layers: '%s' is not a layer or a range FIRST:END", items[i]);
             return false;
         }
         for (long long l = first; l < last; l++)
@@ -150,10 +148,10 @@ bool peft_set_key(PeftSpec *spec, const PeftMethod *method, const char *name, co
             continue;
         if (set_value(spec, key, value, arena))
             return true;
-        diag_error(diag, nowhere, "%s: '%s' is not %s, got '%s'", origin, name, expected_value(key, arena), value);
+        diag_error(diag, peft_nowhere, "%s: '%s' is not %s, got '%s'", origin, name, expected_value(key, arena), value);
         return false;
     }
-    diag_error(diag, nowhere, "%s: method '%s' has no setting '%s'; it has %s", origin, method->name, name,
+    diag_error(diag, peft_nowhere, "%s: method '%s' has no setting '%s'; it has %s", origin, method->name, name,
                known.data ? known.data : "none");
     return false;
 }
@@ -187,7 +185,7 @@ void peft_unknown_method(const char *name, Arena *arena, Diag *diag)
     for (int i = 0; i < peft_variant_count; i++)
         names[count++] = peft_variants[i].name;
     const char *near = nearest_word(name, names, count);
-    diag_error(diag, nowhere, "unknown method '%s'%s%s%s; --list-methods shows what there is", name, near ? ", did you mean '" : "",
+    diag_error(diag, peft_nowhere, "unknown method '%s'%s%s%s; --list-methods shows what there is", name, near ? ", did you mean '" : "",
                near ? near : "", near ? "'?" : "");
 }
 
@@ -213,7 +211,7 @@ bool peft_parse_method(PeftSpec *spec, const char *text, Arena *arena, Diag *dia
         return false;
     }
     if (spec->tensors && strcmp(spec->method, method->name) != 0) {
-        diag_error(diag, nowhere, "--method %s: the adapter is one of method '%s'", method->name, spec->method);
+        diag_error(diag, peft_nowhere, "--method %s: the adapter is one of method '%s'", method->name, spec->method);
         return false;
     }
     spec->method = method->name;

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const Loc nowhere = {0};
-
 /* --- adapter_config.json --------------------------------------------------------------------------------------------- */
 
 typedef struct Reader {
@@ -19,7 +17,7 @@ typedef struct Reader {
 
 static bool bad(Reader *r, const char *key, const char *expected)
 {
-    diag_error(r->diag, nowhere, "%s: \"%s\" is not %s", r->path, key, expected);
+    diag_error(r->diag, peft_nowhere, "%s: \"%s\" is not %s", r->path, key, expected);
     return false;
 }
 
@@ -125,7 +123,7 @@ static bool refuse_unsupported(Reader *r)
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (!is_set(json_object_get(r->root, fields[i])))
             continue;
-        diag_error(r->diag, nowhere, "%s: \"%s\" is set, which is not supported", r->path, fields[i]);
+        diag_error(r->diag, peft_nowhere, "%s: \"%s\" is set, which is not supported", r->path, fields[i]);
         return false;
     }
     static const char *const plain[] = {"gaussian", "orthogonal", "eva"};
@@ -134,7 +132,7 @@ static bool refuse_unsupported(Reader *r)
         if (!strcmp(init, plain[i]))
             init = NULL;
     if (init)
-        diag_error(r->diag, nowhere, "%s: \"init_lora_weights\" is \"%s\": such an adapter changes the base, which is not supported",
+        diag_error(r->diag, peft_nowhere, "%s: \"init_lora_weights\" is \"%s\": such an adapter changes the base, which is not supported",
                    r->path, init);
     return !init;
 }
@@ -188,7 +186,7 @@ static bool read_peft_lora(Reader *r)
     }
     if (spec->target_count || spec->target_regex)
         return true;
-    diag_error(r->diag, nowhere, "%s: \"target_modules\" is missing; name the modules the adapter is for", r->path);
+    diag_error(r->diag, peft_nowhere, "%s: \"target_modules\" is missing; name the modules the adapter is for", r->path);
     return false;
 }
 
@@ -300,7 +298,7 @@ static bool read_any(Reader *r)
             return read_peft_prompt(r, "prompt_tuning");
         if (!strcmp(json_string_value(type), "PREFIX_TUNING"))
             return read_peft_prompt(r, "prefix_tuning");
-        diag_error(r->diag, nowhere, "%s: adapters of type '%s' are not supported; LORA, VERA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
+        diag_error(r->diag, peft_nowhere, "%s: adapters of type '%s' are not supported; LORA, VERA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
                    json_string_value(type));
         return false;
     }
@@ -310,9 +308,9 @@ static bool read_any(Reader *r)
     if (known && !known->settings)
         return read_keys(r, known);
     if (json_is_string(method))
-        diag_error(r->diag, nowhere, "%s: adapters of method '%s' are not supported", r->path, json_string_value(method));
+        diag_error(r->diag, peft_nowhere, "%s: adapters of method '%s' are not supported", r->path, json_string_value(method));
     else
-        diag_error(r->diag, nowhere, "%s: no \"peft_type\": not an adapter's configuration", r->path);
+        diag_error(r->diag, peft_nowhere, "%s: no \"peft_type\": not an adapter's configuration", r->path);
     return false;
 }
 
@@ -321,7 +319,7 @@ bool peft_parse_config(PeftSpec *spec, const char *json, const char *path, Arena
     json_error_t error;
     json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &error);
     if (!json_is_object(root)) {
-        diag_error(diag, nowhere, "%s:%d:%d: not a JSON object: %s", path, error.line, error.column, error.text);
+        diag_error(diag, peft_nowhere, "%s:%d:%d: not a JSON object: %s", path, error.line, error.column, error.text);
         json_decref(root);
         return false;
     }

@@ -24,25 +24,9 @@ static bool is_feedforward(const PeftSpec *spec, const Param *param)
 /* Elements [start, stop) of a tensor [extent, 1] (or [1, extent]). */
 static Node *factors(PeftRewrite *r, const char *tensor, FileSlice part, bool row)
 {
-    int64_t shape[] = {row ? 1 : part.extent, row ? part.extent : 1}, n = part.stop - part.start;
-    if (!rewrite_fit(r, tensor, 2, shape))
-        return NULL;
-    const char *name = n == part.extent ? tensor : arena_format(r->graph->arena, "%s[%lld:%lld]", tensor, (long long)part.start,
-                                                                 (long long)part.stop);
-    Param *param = graph_find_param(r->graph, name);
-    if (param)
-        return param->node; /* of another use of the weight */
-    param = graph_new_param(r->graph, name);
-    param->tensor = tensor;
-    param->layer = r->graph->layer;
-    param->adapter = true;
-    param->trained = !r->spec->infer;
-    param->transposed = !row;
-    param->file_rank = 2;
-    param->slices[row ? 0 : 1] = (FileSlice){1, 0, 1};
-    param->slices[row ? 1 : 0] = part;
-    param->init = INIT_ONE;
-    return graph_param(r->graph, param, type_of(DT_F32, 2, (int64_t[]){1, n}));
+    FileSlice one = whole_axis(1);
+    PeftPart vector = {tensor, 2, {row ? one : part, row ? part : one}, !row, INIT_ONE, 0};
+    return rewrite_part(r, vector);
 }
 
 static Param *bias_of(const Graph *graph, const Param *weight, FileSlice part)
@@ -70,7 +54,7 @@ static Node *with_bias(PeftRewrite *r, Node *product, const Param *bias)
 static bool scale_output(PeftRewrite *r, const PeftSite *site, const char *tensor)
 {
     const Param *weight = site->param;
-    FileSlice part = weight->slices[weight->transposed ? 0 : 1];
+    FileSlice part = param_out(weight);
     const Param *bias = bias_of(r->graph, weight, part);
     Node *y = with_bias(r, site->node, bias);
     graph_stamp(r->graph, y);
@@ -95,7 +79,7 @@ static bool scale_input(PeftRewrite *r, const PeftSite *site, const char *tensor
     int64_t in = site->input->type.dim[site->input->type.rank - 1];
     graph_stamp(r->graph, site->node);
     int params = r->graph->param_count;
-    Node *l = factors(r, tensor, (FileSlice){in, 0, in}, true);
+    Node *l = factors(r, tensor, whole_axis(in), true);
     if (!l)
         return false;
     const Node *node = site->node;
@@ -145,7 +129,6 @@ static bool apply(PeftRewrite *r)
         fill_slices(r, sites, count);
     return sites != NULL;
 }
-
 
 static const PeftKey keys[] = {PEFT_KEY("targets", NAMES, targets, 0, 0, "k+v+down"),
                                PEFT_KEY("feedforward", NAMES, feedforward, 0, 0, "down")};

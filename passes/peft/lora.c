@@ -33,43 +33,12 @@ static double scaling(const Lora *l, const PeftSite *site)
     return site->alpha / (l->spec->rslora ? sqrt((double)site->rank) : (double)site->rank);
 }
 
-/* Extent of the output axis of the file's tensor, and the slice of it that a param is. */
-static FileSlice out_slice(const Param *param)
-{
-    return param->slices[param->transposed ? 0 : 1];
-}
-
 static const char *tensor_name(Lora *l, const PeftSite *site, const char *suffix)
 {
     const Param *param = site->param;
     if (site->by_role && param->site)
         return arena_format(l->graph->arena, "%s.%s%s", param->module, param->site, suffix);
     return peft_name(l->graph, param->module, suffix);
-}
-
-/* Checks an adapter that was given against the site; takes the rank from its tensor. */
-static bool fit_adapter(Lora *l, PeftSite *site, const char *a, int64_t in)
-{
-    if (!l->spec->tensors)
-        return true;
-    const PeftTensor *tensor = adapter_tensor(l->spec, a);
-    if (!tensor) {
-        diag_error(l->diag, peft_nowhere, "%s: the adapter has no tensor '%s', which its target_modules ask for",
-                   l->spec->origin, a);
-        return false;
-    }
-    if (tensor->rank != 2 || tensor->shape[1] != in) {
-        diag_error(l->diag, peft_nowhere, "%s: '%s' does not fit this model: expected [%lld, %lld], got [%lld, %lld]",
-                   l->spec->origin, a, (long long)site->rank, (long long)in, (long long)tensor->shape[0],
-                   (long long)tensor->shape[1]);
-        return false;
-    }
-    if (tensor->shape[0] != site->rank) {
-        diag_error(l->diag, peft_nowhere, "%s: '%s' has rank %lld, but the configuration says %lld", l->spec->origin, a,
-                   (long long)tensor->shape[0], (long long)site->rank);
-        return false;
-    }
-    return true;
 }
 
 static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
@@ -82,31 +51,15 @@ static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
     return false;
 }
 
-/* A as the value [in, r]; with DoRA, whose norms read its rows, as [r, in].  One parameter for all uses of a weight. */
-static Node *factor_a(Lora *l, const PeftSite *site, const char *a, int64_t in)
-{
-    Graph *g = l->graph;
-    Param *known = graph_find_param(g, a);
-    if (known)
-        return known->node;
-    Node *node = adapter_param(g, l->spec, a, in, site->rank, site->rank, 0, a);
-    if (!l->spec->dora)
-        return node;
-    node->param->transposed = false;
-    node->type = type_of(DT_F32, 2, (int64_t[]){site->rank, in});
-    return node;
-}
-
-/* s (dropout(x) A'), the first half. */
+/* s (dropout(x) A'), the first half.  A is the value [in, r]; with DoRA, whose norms read its rows, [r, in]. */
 static Node *down(Lora *l, const PeftSite *site, const char *a, int64_t in)
 {
     Graph *g = l->graph;
-    Param *param = factor_a(l, site, a, in)->param;
-    Node *node = param->node;
-    param->init = INIT_UNIFORM;
-    param->init_scale = 1 / sqrt((double)in);
-    param->trained = param->trained && !l->spec->freeze_a;
-    Node *x = site->input;
+    const PeftPart part = {a, 2, {whole_axis(site->rank), whole_axis(in)}, !l->spec->dora, INIT_UNIFORM, 1 / sqrt((double)in)};
+    Node *node = rewrite_part(l->r, part), *x = site->input;
+    if (!node)
+        return NULL;
+    node->param->trained = node->param->trained && !l->spec->freeze_a;
     if (l->spec->dropout > 0 && !l->spec->infer) {
         Attrs attrs = attrs_default();
         attrs.rate = l->spec->dropout;
@@ -120,18 +73,15 @@ static Node *down(Lora *l, const PeftSite *site, const char *a, int64_t in)
 static bool up(Lora *l, const PeftSite *site, Node *u, const char *b, int64_t extent, int64_t start)
 {
     Graph *g = l->graph;
-    int64_t out = node_out(site->node);
-    const char *name = extent == out ? b
-                                     : arena_format(g->arena, "%s[%lld:%lld]", b, (long long)start,
-                                                    (long long)(start + out));
-    Param *known = graph_find_param(g, name);
-    Node *node = known ? known->node : adapter_param(g, l->spec, b, site->rank, out, extent, start, name);
-    node->param->init = INIT_ZERO;
+    const FileSlice rows = {extent, start, start + node_out(site->node)};
+    Node *node = rewrite_part(l->r, (PeftPart){b, 2, {rows, whole_axis(site->rank)}, true, INIT_ZERO, 0});
+    if (!node)
+        return false;
     node->param->fast = true;
     Node *y = b_add(g, site->node, b_matmul(g, u, node, false, false));
     if (l->spec->dora) {
         DoraSite dora = {site, graph_find_param(g, tensor_name(l, site, ".lora_A.weight"))->node, node, scaling(l, site),
-                         tensor_name(l, site, ".lora_magnitude_vector"), {extent, start, start + out}};
+                         tensor_name(l, site, ".lora_magnitude_vector"), rows};
         y = dora_scaled(l->r, &dora, y);
     }
     rewrite_replace(l->r, site->node, y);
@@ -144,7 +94,7 @@ static bool rewrite_product(Lora *l, PeftSite *site)
     const Param *param = site->param;
     int64_t in = site->input->type.dim[site->input->type.rank - 1];
     bool apart = site->by_role && param->site;
-    FileSlice slice = out_slice(param);
+    FileSlice slice = param_out(param);
     const char *a = tensor_name(l, site, ".lora_A.weight"), *b = tensor_name(l, site, ".lora_B.weight");
     int64_t extent = apart ? slice.stop - slice.start : slice.extent;
     if (apart && l->spec->dora) {
@@ -152,16 +102,18 @@ static bool rewrite_product(Lora *l, PeftSite *site)
                    l->spec->origin, param->module);
         return false;
     }
-    if (!fit_adapter(l, site, a, in) || !check_rank(l, site, in, extent))
+    if (!check_rank(l, site, in, extent))
         return false;
     graph_stamp(l->graph, site->node);
     bool again = graph_find_param(l->graph, a) != NULL; /* another use of the weight: one adapter, one merge */
     Node *u = down(l, site, a, in);
+    if (!u)
+        return false;
     for (PeftSite *other = site; other < l->sites + l->site_count; other++) {
         if (other->done || strcmp(other->param->module, param->module) != 0 || other->lookup || other->input != site->input ||
             (apart && other != site))
             continue;
-        FileSlice part = out_slice(other->param);
+        FileSlice part = param_out(other->param);
         if (!up(l, other, u, b, extent, apart ? 0 : part.start))
             return false;
         other->done = true;
@@ -195,20 +147,22 @@ static bool rewrite_lookup(Lora *l, PeftSite *site)
     Graph *g = l->graph;
     int64_t entries = site->param->slices[0].extent, width = node_out(site->node);
     const char *a = tensor_name(l, site, ".lora_embedding_A"), *b = tensor_name(l, site, ".lora_embedding_B");
-    if (!fit_adapter(l, site, a, entries) || !check_rank(l, site, entries, width))
+    if (!check_rank(l, site, entries, width))
         return false;
     graph_stamp(g, site->node);
-    Node *table = adapter_param(g, l->spec, a, entries, site->rank, site->rank, 0, a);
-    table->param->init = INIT_ZERO;
+    bool again = graph_find_param(g, a) != NULL;
+    Node *table = rewrite_matrix(l->r, a, entries, site->rank, INIT_ZERO, 0);
+    Node *node = table ? rewrite_matrix(l->r, b, site->rank, width, INIT_NORMAL, 1) : NULL;
+    if (!node)
+        return false;
     table->param->trained = table->param->trained && !l->spec->freeze_a;
-    Node *u = b_scale(g, b_op2(g, OP_GATHER, table, site->input), scaling(l, site));
-    Node *node = adapter_param(g, l->spec, b, site->rank, width, width, 0, b);
-    node->param->init = INIT_NORMAL;
-    node->param->init_scale = 1;
     node->param->fast = true;
+    Node *u = b_scale(g, b_op2(g, OP_GATHER, table, site->input), scaling(l, site));
     rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
     if (site->tied)
         rewrite_keep_head(l->r, site->param);
+    if (again)
+        return true;
     /* The table is [entries, d] = (B A)'. */
     rewrite_add_merge(l->r, (PeftMerge){.tensor = site->param->tensor,
                                         .a = a,

@@ -10,6 +10,9 @@
 #include "ir/diag.h"
 #include "ir/graph.h"
 
+/* The place of what is not in a file of ours: options, an adapter's settings. */
+static const Loc peft_nowhere = {0};
+
 /* One entry of a pattern table: --lora q=8:16 or PEFT's rank_pattern / alpha_pattern. */
 typedef struct PeftPattern {
     const char *key;  /* role or module name, or PEFT's regular expression on the module path */

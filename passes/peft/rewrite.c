@@ -11,51 +11,88 @@ static const char *shape_text(Arena *arena, int rank, const int64_t *shape)
     return text.data ? text.data : "";
 }
 
-bool rewrite_fit(PeftRewrite *r, const char *tensor, int rank, const int64_t *shape)
+static const PeftTensor *given_tensor(const PeftSpec *spec, const char *name)
+{
+    for (int i = 0; i < spec->tensor_count; i++)
+        if (!strcmp(spec->tensors[i].name, name))
+            return &spec->tensors[i];
+    return NULL;
+}
+
+/* Has the adapter that is given, if one is, this tensor? */
+static bool fits(PeftRewrite *r, const PeftPart *part)
 {
     const PeftSpec *spec = r->spec;
     Arena *arena = r->graph->arena;
     if (!spec->tensors)
         return true;
-    const PeftTensor *found = adapter_tensor(spec, tensor);
+    const PeftTensor *found = given_tensor(spec, part->tensor);
     if (!found) {
-        diag_error(r->diag, peft_nowhere, "%s: the adapter has no tensor '%s', which its settings ask for", spec->origin, tensor);
+        diag_error(r->diag, peft_nowhere, "%s: the adapter has no tensor '%s', which its settings ask for", spec->origin, part->tensor);
         return false;
     }
-    bool same = found->rank == rank;
-    for (int i = 0; same && i < rank; i++)
-        same = found->shape[i] == shape[i];
+    int64_t shape[2];
+    bool same = found->rank == part->rank;
+    for (int i = 0; i < part->rank; i++) {
+        shape[i] = part->slices[i].extent;
+        same = same && found->shape[i] == shape[i];
+    }
     if (same)
         return true;
-    const char *expected = shape_text(arena, rank, shape);
+    const char *expected = shape_text(arena, part->rank, shape);
     diag_error(r->diag, peft_nowhere, "%s: '%s' does not fit this model and these settings: expected [%s], got [%s]",
-               spec->origin, tensor, expected, shape_text(arena, found->rank, found->shape));
+               spec->origin, part->tensor, expected, shape_text(arena, found->rank, found->shape));
     return false;
+}
+
+/* "tensor", or "tensor[0:4, :]" where it is not the whole. */
+static const char *part_name(Arena *arena, const PeftPart *part)
+{
+    Text text = {.arena = arena};
+    bool whole = true;
+    for (int i = 0; i < part->rank; i++) {
+        FileSlice slice = part->slices[i];
+        bool all = slice.stop - slice.start == slice.extent;
+        text_add(&text, i ? ", " : "[");
+        text_add(&text, all ? ":" : arena_format(arena, "%lld:%lld", (long long)slice.start, (long long)slice.stop));
+        whole = whole && all;
+    }
+    return whole ? part->tensor : arena_format(arena, "%s%s]", part->tensor, text.data);
+}
+
+Node *rewrite_part(PeftRewrite *r, PeftPart part)
+{
+    Graph *g = r->graph;
+    if (!fits(r, &part))
+        return NULL;
+    const char *name = part_name(g->arena, &part);
+    Param *param = graph_find_param(g, name);
+    if (param)
+        return param->node;
+    param = graph_new_param(g, name);
+    param->tensor = part.tensor;
+    param->layer = g->layer;
+    param->adapter = true;
+    param->trained = !r->spec->infer;
+    param->transposed = part.transposed;
+    param->file_rank = part.rank;
+    memcpy(param->slices, part.slices, sizeof part.slices);
+    param->init = part.init;
+    param->init_scale = part.init_scale;
+    int64_t shape[2];
+    for (int i = 0; i < part.rank; i++)
+        shape[part.transposed ? part.rank - 1 - i : i] = part.slices[i].stop - part.slices[i].start;
+    return graph_param(g, param, type_of(DT_F32, part.rank, shape));
 }
 
 Node *rewrite_matrix(PeftRewrite *r, const char *tensor, int64_t in, int64_t out, Init init, double scale)
 {
-    if (!rewrite_fit(r, tensor, 2, (int64_t[]){out, in}))
-        return NULL;
-    Node *node = adapter_param(r->graph, r->spec, tensor, in, out, out, 0, tensor);
-    node->param->init = init;
-    node->param->init_scale = scale;
-    return node;
+    return rewrite_part(r, (PeftPart){tensor, 2, {whole_axis(out), whole_axis(in)}, true, init, scale});
 }
 
 Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init)
 {
-    if (!rewrite_fit(r, tensor, 1, &n))
-        return NULL;
-    Param *param = graph_new_param(r->graph, tensor);
-    param->tensor = tensor;
-    param->layer = r->graph->layer;
-    param->adapter = true;
-    param->trained = !r->spec->infer;
-    param->file_rank = 1;
-    param->slices[0] = (FileSlice){n, 0, n};
-    param->init = init;
-    return graph_param(r->graph, param, type_of(DT_F32, 1, &n));
+    return rewrite_part(r, (PeftPart){.tensor = tensor, .rank = 1, .slices = {whole_axis(n)}, .init = init});
 }
 
 void rewrite_add_merge(PeftRewrite *r, PeftMerge merge)

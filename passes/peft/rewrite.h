@@ -13,13 +13,25 @@ struct PeftRewrite {
     int merge_capacity;
 };
 
-static const Loc peft_nowhere = {0};
+/* A part of a tensor of the adapter's file, as a value of the graph. */
+typedef struct PeftPart {
+    const char *tensor;
+    int rank;            /* of the tensor: 1 or 2 */
+    FileSlice slices[2]; /* of its axes */
+    bool transposed;     /* the value is the part's transpose */
+    Init init;           /* how it begins in a new adapter */
+    double init_scale;
+} PeftPart;
 
-/* The path that the adapter's tensors of a new parameter begin with: the model's own names, or PEFT's in front of them. */
-bool rewrite_fit(PeftRewrite *r, const char *tensor, int rank, const int64_t *shape);
-/* New parameters, trained unless the spec infers; the node is the value as the graph uses it.  NULL after reporting that the
- * adapter which is given has no such tensor, or one of another shape.
- *   matrix: value [in, out] of a file's [out, in];  vector: value [n] of a file's [n] */
+static inline FileSlice whole_axis(int64_t extent)
+{
+    return (FileSlice){extent, 0, extent};
+}
+
+/* Its parameter, one for all places that ask for the same part; trained unless the spec infers.  NULL after reporting that the adapter
+ * which is given has no such tensor, or one of another shape. */
+Node *rewrite_part(PeftRewrite *r, PeftPart part);
+/* Whole tensors: a value [in, out] of a file's [out, in], and a value [n]. */
 Node *rewrite_matrix(PeftRewrite *r, const char *tensor, int64_t in, int64_t out, Init init, double scale);
 Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init);
 /* A checkpoint's tensor moves into the adapter's file under this name and is trained whole. */

@@ -5,8 +5,6 @@
 #include <pcre2.h>
 #include <string.h>
 
-static const Loc nowhere = {0};
-
 bool path_has_suffix(const char *path, const char *name)
 {
     size_t p = strlen(path), n = strlen(name);
@@ -37,7 +35,7 @@ bool path_matches(const char *path, const char *regex, Diag *diag)
     if (!compiled) {
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(code, message, sizeof message);
-        diag_error(diag, nowhere, "bad regular expression '%s' at character %zu: %s", regex, (size_t)offset, (char *)message);
+        diag_error(diag, peft_nowhere, "bad regular expression '%s' at character %zu: %s", regex, (size_t)offset, (char *)message);
         return false;
     }
     pcre2_match_data *match = pcre2_match_data_create_from_pattern(compiled, NULL);
@@ -45,6 +43,11 @@ bool path_matches(const char *path, const char *regex, Diag *diag)
     pcre2_match_data_free(match);
     pcre2_code_free(compiled);
     return matched >= 0;
+}
+
+FileSlice param_out(const Param *param)
+{
+    return param->slices[param->transposed ? 0 : 1];
 }
 
 static bool role_is(const Param *param, const char *role)
@@ -170,11 +173,11 @@ static void report_misses(const Graph *graph, const PeftSpec *spec, const int *h
             names[count++] = role;
             text_format(&known, "%s%s", count > 1 ? ", " : "", role);
         }
-        diag_error(diag, nowhere, "%s: '%s' matches no weight of model '%s'; its roles are %s", spec->origin, target,
+        diag_error(diag, peft_nowhere, "%s: '%s' matches no weight of model '%s'; its roles are %s", spec->origin, target,
                    graph->name, known.data ? known.data : "none");
         const char *near = nearest_word(target, names, count);
         if (near)
-            diag_note(diag, nowhere, "did you mean '%s'?", near);
+            diag_note(diag, peft_nowhere, "did you mean '%s'?", near);
     }
 }
 
@@ -186,7 +189,7 @@ static void check_layers(const Graph *graph, const PeftSpec *spec, Diag *diag)
             layers = graph->params[i]->layer + 1;
     for (int i = 0; i < spec->layer_count; i++)
         if (spec->layers[i] < 0 || spec->layers[i] >= layers)
-            diag_error(diag, nowhere, "%s: there is no layer %lld: model '%s' has %lld, counted from 0", spec->origin,
+            diag_error(diag, peft_nowhere, "%s: there is no layer %lld: model '%s' has %lld, counted from 0", spec->origin,
                        (long long)spec->layers[i], graph->name, (long long)layers);
 }
 
@@ -252,7 +255,7 @@ PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag
     if (!spec->tensors || *count == 0) /* PEFT's targets may name what its other settings leave out */
         report_misses(graph, spec, hits, diag);
     if (*count == 0 && diag->errors == errors)
-        diag_error(diag, nowhere, "%s: nothing that it names is in the layers that are asked for", spec->origin);
+        diag_error(diag, peft_nowhere, "%s: nothing that it names is in the layers that are asked for", spec->origin);
     return diag->errors == errors ? sites : NULL;
 }
 
@@ -266,29 +269,6 @@ void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor)
     param->trained = !spec->infer;
     if (!param->fresh)
         param->init = INIT_TENSOR;
-}
-
-const PeftTensor *adapter_tensor(const PeftSpec *spec, const char *name)
-{
-    for (int i = 0; i < spec->tensor_count; i++)
-        if (!strcmp(spec->tensors[i].name, name))
-            return &spec->tensors[i];
-    return NULL;
-}
-
-Node *adapter_param(Graph *graph, const PeftSpec *spec, const char *tensor, int64_t rows, int64_t columns, int64_t extent,
-                    int64_t start, const char *name)
-{
-    Param *param = graph_new_param(graph, name);
-    param->tensor = tensor;
-    param->layer = graph->layer;
-    param->adapter = true;
-    param->trained = !spec->infer;
-    param->transposed = true;
-    param->file_rank = 2;
-    param->slices[0] = (FileSlice){extent, start, start + columns};
-    param->slices[1] = (FileSlice){rows, 0, rows};
-    return graph_param(graph, param, type_of(DT_F32, 2, (int64_t[]){rows, columns}));
 }
 
 const char *peft_name(Graph *graph, const char *path, const char *suffix)

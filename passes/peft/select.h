@@ -18,6 +18,8 @@ typedef struct PeftSite {
 /* All sites that `spec` selects, in the graph's order; NULL after reporting errors (e.g. a target that matches nothing). */
 PeftSite *peft_select(Graph *graph, const PeftSpec *spec, int *count, Diag *diag);
 
+/* The output axis of the file's tensor, and the slice of it that a weight is. */
+FileSlice param_out(const Param *param);
 /* PEFT's rule for names: the path is `name` or ends with "." and it. */
 bool path_has_suffix(const char *path, const char *name);
 /* PEFT's rule for modules trained whole: the path, or that of a module it lies in, ends with `name`. */
@@ -33,11 +35,5 @@ PeftBias peft_bias(const PeftSpec *spec);
 
 /* Copies `param` into a parameter of the adapter's file called `tensor`: trained, or a constant when the spec infers. */
 void param_into_adapter(Param *param, const PeftSpec *spec, const char *tensor);
-/* The adapter's own tensor of this name; NULL when it has none.  With no adapter given: NULL, *missing_ok true. */
-const PeftTensor *adapter_tensor(const PeftSpec *spec, const char *name);
-/* A new parameter [rows, columns] stored in the file as its transpose: slice [start, stop) of the file's first axis, whose
- * extent is `extent`. */
-Node *adapter_param(Graph *graph, const PeftSpec *spec, const char *tensor, int64_t rows, int64_t columns, int64_t extent,
-                    int64_t start, const char *name);
 /* PEFT's prefix of module paths in adapter files. */
 const char *peft_name(Graph *graph, const char *path, const char *suffix);

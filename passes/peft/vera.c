@@ -16,56 +16,29 @@ typedef struct Vera {
     int64_t in, out; /* of the shared pair */
 } Vera;
 
-static FileSlice out_slice(const Param *param)
-{
-    return param->slices[param->transposed ? 0 : 1];
-}
-
 static int64_t in_of(const PeftSite *site)
 {
     return site->input->type.dim[site->input->type.rank - 1];
 }
 
-/* [rows, columns] of the transpose of a shared tensor [extent0, extent1], from row `start` of it on; one parameter for each part. */
-static Node *shared(Vera *v, const char *tensor, int64_t rows, int64_t columns, int64_t extent0, int64_t extent1, int64_t start)
+/* The transpose of a part of a shared tensor; it belongs to no layer. */
+static Node *shared(Vera *v, const char *tensor, FileSlice rows, FileSlice columns)
 {
     Graph *g = v->r->graph;
-    if (!rewrite_fit(v->r, tensor, 2, (int64_t[]){extent0, extent1}))
-        return NULL;
-    const char *name = arena_format(g->arena, "%s[%lld:%lld, 0:%lld]", tensor, (long long)start, (long long)(start + columns),
-                                    (long long)rows);
-    Param *param = graph_find_param(g, name);
-    if (param)
-        return param->node;
     int layer = g->layer;
+    double bound = sqrt(6 / (double)columns.extent); /* Kaiming's, with PEFT's gain */
     g->layer = LAYER_NONE;
-    Node *node = adapter_param(g, v->r->spec, tensor, rows, columns, extent0, start, name);
-    node->param->slices[1].extent = extent1;
-    node->param->trained = false;
-    node->param->init = INIT_UNIFORM;
-    node->param->init_scale = sqrt(6 / (double)extent1); /* Kaiming's, with PEFT's gain */
+    Node *node = rewrite_part(v->r, (PeftPart){tensor, 2, {rows, columns}, true, INIT_UNIFORM, bound});
     g->layer = layer;
+    if (node)
+        node->param->trained = false;
     return node;
 }
 
-/* Elements [start, stop) of a learned vector. */
+/* Elements of a learned vector. */
 static Node *lambda(Vera *v, const char *tensor, FileSlice part, double value)
 {
-    Graph *g = v->r->graph;
-    int64_t n = part.stop - part.start;
-    if (!rewrite_fit(v->r, tensor, 1, &part.extent))
-        return NULL;
-    Param *param = graph_new_param(g, n == part.extent ? tensor : arena_format(g->arena, "%s[%lld:%lld]", tensor,
-                                                                               (long long)part.start, (long long)part.stop));
-    param->tensor = tensor;
-    param->layer = g->layer;
-    param->adapter = true;
-    param->trained = !v->r->spec->infer;
-    param->file_rank = 1;
-    param->slices[0] = part;
-    param->init = INIT_CONSTANT;
-    param->init_scale = value;
-    return graph_param(g, param, type_of(DT_F32, 1, &n));
+    return rewrite_part(v->r, (PeftPart){.tensor = tensor, .rank = 1, .slices = {part}, .init = INIT_CONSTANT, .init_scale = value});
 }
 
 static bool adapt(Vera *v, PeftSite *first)
@@ -75,23 +48,23 @@ static bool adapt(Vera *v, PeftSite *first)
     int64_t in = in_of(first), rank = v->r->spec->rank;
     const char *d_tensor = peft_name(g, weight->module, ".vera_lambda_d"), *b_tensor = peft_name(g, weight->module, ".vera_lambda_b");
     graph_stamp(g, first->node);
-    Node *a = shared(v, a_name, in, rank, rank, v->in, 0);
-    Node *d = a ? lambda(v, d_tensor, (FileSlice){rank, 0, rank}, v->r->spec->d_initial) : NULL;
+    Node *a = shared(v, a_name, whole_axis(rank), (FileSlice){v->in, 0, in});
+    Node *d = a ? lambda(v, d_tensor, whole_axis(rank), v->r->spec->d_initial) : NULL;
     if (!d)
         return false;
     Node *u = b_mul(g, b_matmul(g, first->input, a, false, false), d);
     for (PeftSite *site = first; site < v->sites + v->site_count; site++) {
         if (site->done || site->input != first->input || strcmp(site->param->module, weight->module) != 0)
             continue;
-        FileSlice part = out_slice(site->param);
-        Node *b = shared(v, b_name, rank, part.stop - part.start, v->out, rank, part.start);
+        FileSlice part = param_out(site->param);
+        Node *b = shared(v, b_name, (FileSlice){v->out, part.start, part.stop}, whole_axis(rank));
         Node *l = b ? lambda(v, b_tensor, part, 0) : NULL;
         if (!l)
             return false;
         rewrite_replace(v->r, site->node, b_add(g, site->node, b_mul(g, b_matmul(g, u, b, false, false), l)));
         site->done = true;
     }
-    FileSlice all = out_slice(weight);
+    FileSlice all = param_out(weight);
     rewrite_add_merge(v->r, (PeftMerge){.tensor = weight->tensor, .a = a_name, .b = b_name, .scale = 1, .row_factor = b_tensor,
                                         .rank_factor = d_tensor, .transposed = !weight->transposed, .out_stop = all.extent});
     return true;
@@ -108,7 +81,7 @@ static bool apply(PeftRewrite *r)
             return false;
         }
         v.in = in_of(site) > v.in ? in_of(site) : v.in;
-        v.out = out_slice(site->param).extent > v.out ? out_slice(site->param).extent : v.out;
+        v.out = param_out(site->param).extent > v.out ? param_out(site->param).extent : v.out;
     }
     for (int i = 0; v.sites && i < v.site_count; i++)
         if (!v.sites[i].done && !adapt(&v, &v.sites[i]))

@@ -49,22 +49,8 @@ Node *virtual_rows(PeftRewrite *r, const Virtual *v, Node *prefix, Node *infix, 
 
 Node *virtual_table(PeftRewrite *r, const char *tensor, int64_t rows, int64_t columns, int64_t extent, int64_t start, double scale)
 {
-    Graph *g = r->graph;
-    if (!rewrite_fit(r, tensor, 2, (int64_t[]){rows, extent}))
-        return NULL;
-    const char *name = columns == extent ? tensor : arena_format(g->arena, "%s[:, %lld:%lld]", tensor, (long long)start,
-                                                                  (long long)(start + columns));
-    Param *param = graph_new_param(g, name);
-    param->tensor = tensor;
-    param->layer = g->layer;
-    param->adapter = true;
-    param->trained = !r->spec->infer;
-    param->file_rank = 2;
-    param->slices[0] = (FileSlice){rows, 0, rows};
-    param->slices[1] = (FileSlice){extent, start, start + columns};
-    param->init = INIT_NORMAL;
-    param->init_scale = scale;
-    return graph_param(g, param, type_of(DT_F32, 2, (int64_t[]){rows, columns}));
+    const FileSlice part = {extent, start, start + columns};
+    return rewrite_part(r, (PeftPart){tensor, 2, {whole_axis(rows), part}, false, INIT_NORMAL, scale});
 }
 
 bool virtual_check(PeftRewrite *r)
