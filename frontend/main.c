@@ -158,23 +158,12 @@ static bool read_types(Driver *d)
     return true;
 }
 
-/* Sequences that run whole need room for all their tokens; others go through in pieces. */
-static bool runs_whole(const Graph *graph)
-{
-    for (int i = 0; i < graph->node_count; i++) {
-        OpMix mix = op_info[graph->nodes[i]->op].mix;
-        if (mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0))
-            return true;
-    }
-    return false;
-}
-
 static bool read_capacities(Driver *d)
 {
     enum { PREFILL = 256, LOGIT_ROWS = 32, LEAST_TOKENS = 8 };
     int64_t batch;
     ScheduleOptions *s = &d->schedule;
-    bool whole = s->training || runs_whole(d->graph);
+    bool whole = s->training || runs_whole(d->graph); /* with room for all tokens; else they go through in pieces */
     if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
         !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag))
         return false;

@@ -41,7 +41,7 @@ typedef struct Kernel {
     int64_t row_dim;       /* as node_row_dim */
     int64_t width;         /* ROWS, COLUMN_SUM: columns */
     Param *gradient;       /* GEMM_TN, COLUMN_SUM, SCATTER: whose gradient is added to */
-    Buffer *results[5];    /* tuple ops */
+    Buffer *results[OP_MAX_RESULTS]; /* tuple ops */
     Buffer *work;          /* ATTENTION_GRAD */
     int layer;
     bool backward;
@@ -91,6 +91,8 @@ int64_t node_columns(const Node *node);
 /* What the rows of a value are that kernels compute row by row: DIM_T tokens, DIM_R rows asked for, DIM_Q sequences, or so many rows of
  * a table (a lookup at fixed indices, and what is computed from it); 0: no rows (a parameter, a sum over rows, a number). */
 int64_t node_row_dim(const Node *node);
+/* Sequences have to run whole: something looks both ways, and there is no cache. */
+bool runs_whole(const Graph *graph);
 /* How many there can be. */
 int64_t schedule_rows(const Schedule *schedule, int64_t row_dim);
 

@@ -27,6 +27,16 @@ int64_t node_row_dim(const Node *node)
     return node->row_dim;
 }
 
+bool runs_whole(const Graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        OpMix mix = op_info[graph->nodes[i]->op].mix;
+        if (mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0))
+            return true;
+    }
+    return false;
+}
+
 int64_t schedule_rows(const Schedule *schedule, int64_t row_dim)
 {
     const ScheduleOptions *o = &schedule->options;
@@ -151,10 +161,7 @@ void layout(Schedule *schedule, Arena *arena)
 {
     Graph *graph = schedule->graph;
     find_rows(graph, arena);
-    for (int i = 0; i < graph->node_count; i++) {
-        OpMix mix = op_info[graph->nodes[i]->op].mix;
-        schedule->whole = schedule->whole || mix == MIX_ALL || (mix == MIX_KEYS && graph->nodes[i]->attrs.cache < 0);
-    }
+    schedule->whole = runs_whole(graph);
     schedule->stored = ARENA_ARRAY(arena, Stored, graph->param_count);
     ParamUse *uses = ARENA_ARRAY(arena, ParamUse, graph->param_count);
     note_uses(graph, uses);

@@ -27,6 +27,19 @@ static bool index_at(const Node *node, double row, double col, double *value)
     return true;
 }
 
+/* Positions farther apart than the table reaches have the bucket of its ends, unless the model has no such positions. */
+static bool ends_in_reach(const Graph *graph, const Node *index, double first, double last)
+{
+    double value;
+    if (graph->context && graph->context <= RELATIVE_REACH)
+        return true;
+    for (double far = RELATIVE_REACH; far <= 64.0 * RELATIVE_REACH; far *= 2)
+        if (!index_at(index, far, 0, &value) || value < last || value > last || !index_at(index, 0, far, &value) || value < first ||
+            value > first)
+            return false;
+    return true;
+}
+
 /* The bucket of each distance; NULL when the expression has another form. */
 static Node *tabulate(Graph *graph, const Node *index, int64_t buckets)
 {
@@ -45,6 +58,8 @@ static Node *tabulate(Graph *graph, const Node *index, int64_t buckets)
         if (data[i] < 0 || data[i] >= (double)buckets || !climbs)
             return NULL;
     }
+    if (!ends_in_reach(graph, index, data[0], data[count - 1]))
+        return NULL;
     Attrs attrs = attrs_default();
     attrs.name = "buckets";
     Node *table = graph_leaf(graph, OP_TABLE, type_of(DT_F32, 1, &count), &attrs);

@@ -58,7 +58,7 @@ const char *schedule_print(const Schedule *s, Arena *arena)
             text_format(&text, " -> %%%d", kernel->root->id);
             print_buffer(&text, s->buffer_of[kernel->root->id]);
         }
-        for (int k = 0; k < 5; k++)
+        for (int k = 0; k < OP_MAX_RESULTS; k++)
             if (kernel->results[k])
                 print_buffer(&text, kernel->results[k]);
         text_add(&text, "\n");
