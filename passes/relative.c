@@ -33,7 +33,7 @@ static bool ends_in_reach(const Graph *graph, const Node *index, double first, d
     double value;
     if (graph->context && graph->context <= RELATIVE_REACH)
         return true;
-    for (double far = RELATIVE_REACH; far <= 64.0 * RELATIVE_REACH; far *= 2)
+    for (double far = (double)RELATIVE_REACH; far <= 64 * (double)RELATIVE_REACH; far *= 2)
         if (!index_at(index, far, 0, &value) || value < last || value > last || !index_at(index, 0, far, &value) || value < first ||
             value > first)
             return false;
