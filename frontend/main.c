@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "frontend/frontend.h"
 #include "frontend/main.h"
+#include "frontend/main_initial.h"
 #include "ir/text.h"
 #include "passes/pass.h"
 #include "passes/peft/config.h"
@@ -359,7 +360,9 @@ static bool write_program(Driver *d)
               backend_link(object, runtime, d->backend.openblas, linked, &d->diag);
     unlink(object);
     if (ok && !d->schedule.training)
-        ok = main_add_image(&d->files, d->plan, d->merging ? &d->result : NULL, linked, d->arena, &d->diag);
+        ok = main_add_image(&d->files, d->plan, &d->result, !d->merging, linked, d->arena, &d->diag);
+    else if (ok && main_has_initial(&d->result))
+        ok = main_add_initial(&d->files, &d->result, linked, d->arena, &d->diag);
     if (ok && rename(linked, output) != 0) {
         diag_error(&d->diag, nowhere, "cannot write '%s'", output);
         ok = false;

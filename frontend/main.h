@@ -29,12 +29,14 @@ bool main_check_all_used(const ModelFiles *files, const Graph *graph, const Peft
 void main_close(ModelFiles *files);
 
 /* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": TEXT, "peft": {"config": TEXT,
- * "blocks": {TENSOR: [WHOLE, rows, columns, row, column, factor], ...}}}; "peft" where the adapter's form is not PEFT's. */
+ * "blocks": {TENSOR: [WHOLE, rows, columns, row, column, factor], ...}}, "initial": true}; "peft" where the adapter's form is not PEFT's,
+ * "initial" where its pairs begin as a part of the weights. */
 const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena);
 /* The runtime library: beside the compiler in a build, in ../lib/loracc when installed, or LORACC_RUNTIME. */
 const char *main_find_runtime(Arena *arena, Diag *diag);
-/* Appends weights (with the adapter folded in, when `merge` is given) and tokenizer to a linked inference program. */
-bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, Arena *arena,
-                    Diag *diag);
+/* Appends weights and tokenizer to a linked inference program.  The adapter is folded into the weights, unless it is kept `beside`
+ * them; without one, `adaptation` has no merges. */
+bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *adaptation, bool beside, const char *program,
+                    Arena *arena, Diag *diag);
 /* loracc verify BASE MERGED; returns the exit status. */
 int main_verify(int argc, char **argv, Arena *arena, Diag *diag);

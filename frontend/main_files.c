@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "frontend/main.h"
+#include "frontend/main_initial.h"
 #include "passes/peft/config.h"
 #include "runtime/adapter.h"
 #include "runtime/file.h"
@@ -237,6 +238,8 @@ const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const P
         json_object_set_new(all, "adapter", json_string(files->adapter_path));
     if (training)
         json_object_set_new(all, "adapter_config", json_string(files->adapter_config ? files->adapter_config : result->settings));
+    if (training && main_has_initial(result))
+        json_object_set_new(all, "initial", json_true());
     if (training && result->peft_settings)
         json_object_set_new(all, "peft", json_pack("{s: s, s: o}", "config", result->peft_settings, "blocks", blocks_of(result)));
     char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);

@@ -97,33 +97,33 @@ static void *pack_tokenizer(const ModelFiles *files, size_t *bytes, LrtError *er
     return packed;
 }
 
-static bool add_image(const ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, LrtPool *pool,
-                      Arena *arena, LrtError *error)
+static bool add_image(const ModelFiles *files, const Schedule *schedule, const PeftResult *adaptation, bool beside, const char *program,
+                      LrtPool *pool, Arena *arena, LrtError *error)
 {
     LrtProgram *table = program_of(schedule, arena);
     char *weights = lrt_pages(table->weights_bytes, "the weights", error);
-    Merger *merger = weights && merge ? merger_open(files, merge, arena, error) : NULL;
+    Merger merger = {0};
+    bool ok = weights && merger_open(&merger, files, adaptation, beside, arena, error);
     LrtSources sources = {.checkpoint = files->checkpoint, .adapter = files->adapter, .adapter_path = files->adapter_path,
-                          .edit = merge ? merger_edit : NULL, .user = merger};
-    bool ok = weights && (merger || !merge) && lrt_load_params(table, &sources, weights, NULL, pool, error);
-    json_t *report = ok && merge ? merger_report(merger, table, weights, pool, error) : NULL;
+                          .folds = merger.folds, .fold_count = merger.count};
+    ok = ok && lrt_load_params(table, &sources, weights, NULL, pool, error);
+    json_t *report = ok && merger.count && !beside ? merger_report(&merger, table, weights, pool, error) : NULL;
     size_t tokenizer_bytes = 0;
     void *tokenizer = ok ? pack_tokenizer(files, &tokenizer_bytes, error) : NULL;
     const char *settings = image_settings(files, schedule, report, arena);
     ok = ok && error->status == LRT_OK &&
          lrt_image_append(program, weights, table->weights_bytes, tokenizer, tokenizer_bytes, settings, error);
     free(tokenizer);
-    merger_close(merger);
     lrt_free_pages(weights, table->weights_bytes);
     return ok;
 }
 
-bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *merge, const char *program, Arena *arena,
-                    Diag *diag)
+bool main_add_image(ModelFiles *files, const Schedule *schedule, const PeftResult *adaptation, bool beside, const char *program,
+                    Arena *arena, Diag *diag)
 {
     LrtError error = {LRT_OK, ""};
     LrtPool *pool = lrt_pool_new(lrt_online_cpus(), 64, &error);
-    bool ok = pool && add_image(files, schedule, merge, program, pool, arena, &error);
+    bool ok = pool && add_image(files, schedule, adaptation, beside, program, pool, arena, &error);
     if (!ok)
         diag_error(diag, nowhere, "%s", error.text);
     lrt_pool_free(pool);

@@ -1,198 +1,126 @@
 /* main_merge.c - folds an adapter into the weights on their way into a program, and reports what storage made of it. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "frontend/main_merge.h"
+#include "frontend/main_initial.h"
 #include "runtime/pack.h"
 
-/* An adapter's tensor as f32. */
-typedef struct Factor {
-    float *data;
-    int64_t rows, columns;
-} Factor;
-
-typedef struct Fold {
-    const PeftMerge *merge;
-    Factor a, b; /* a replaced tensor: b only */
-    Factor l;    /* a scaled one: this only */
-    Factor lb, ld; /* scales of the update's rows and of the rank */
-} Fold;
-
-struct Merger {
-    const ModelFiles *files;
-    Fold *folds;
-    int count;
-};
-
-static bool read_factor(const ModelFiles *files, const char *name, Factor *factor, LrtError *error)
+/* A tensor of the adapter as f32. */
+static bool read_values(const Merger *merger, const char *name, const float **values, LrtTensor *shape, LrtError *error)
 {
+    const ModelFiles *files = merger->files;
     const LrtTensor *tensor = lrt_safetensors_find(files->adapter, name);
     if (!tensor)
         return lrt_fail(error, LRT_INVALID, "%s: no tensor '%s'", files->adapter_path, name);
     int64_t count = lrt_tensor_elements(tensor);
-    factor->rows = tensor->rank > 1 ? tensor->shape[0] : 1;
-    factor->columns = tensor->rank ? tensor->shape[tensor->rank - 1] : 1;
-    factor->data = malloc(sizeof(float) * (size_t)(count + 1));
-    if (!factor->data)
-        return lrt_fail(error, LRT_FAILED, "out of memory");
-    if (!lrt_tensor_read_rows(tensor, 0, factor->rows, factor->data, error))
+    float *data = ARENA_ARRAY(merger->arena, float, count + 1);
+    if (!lrt_tensor_read_rows(tensor, 0, tensor->rank > 1 ? tensor->shape[0] : 1, data, error))
         return false;
     for (int64_t i = 0; i < count; i++)
-        if (!isfinite(factor->data[i]))
+        if (!isfinite(data[i]))
             return lrt_fail(error, LRT_INVALID, "%s: '%s' holds a value that is not a finite number; train it again",
                             files->adapter_path, name);
+    *values = data;
+    *shape = *tensor;
     return true;
 }
 
-/* Adds s B A of row `row` to `values`, `sum` being as long: summed in double in a fixed order. */
-static void add_update(const Fold *fold, int64_t row, int64_t width, double *sum, double *values)
+/* Turns magnitudes into factors: divided by the norms of what the folds so far make of the tensor. */
+static bool normalise(const Merger *merger, const PeftMerge *m, float *magnitudes, int64_t count, LrtError *error)
 {
-    const PeftMerge *m = fold->merge;
-    const Factor *a = &fold->a, *b = &fold->b;
-    int64_t rank = a->rows;
-    if (!m->transposed && (row < m->out_start || row >= m->out_stop))
-        return;
-    int64_t first = m->transposed ? m->out_start : 0, last = m->transposed ? m->out_stop : width;
-    int64_t shift = m->b_start - m->out_start;
-    for (int64_t c = first; c < last; c++)
-        sum[c] = 0;
-    const float *ld = fold->ld.data, *lb = fold->lb.data;
-    for (int64_t r = 0; r < rank; r++) {
-        double weight = ld ? (double)ld[r] : 1;
-        if (m->transposed)
-            for (int64_t c = first; c < last; c++)
-                sum[c] += (double)b->data[(c + shift) * rank + r] * (weight * (double)a->data[r * a->columns + row]);
-        else
-            for (int64_t c = first; c < last; c++)
-                sum[c] += (double)b->data[(row + shift) * rank + r] * (weight * (double)a->data[r * a->columns + c]);
-    }
-    for (int64_t c = first; c < last; c++)
-        values[c] += m->scale * sum[c] * (lb ? (double)lb[m->transposed ? c : row] : 1);
-}
-
-/* Multiplies what the vector is for of row `row`. */
-static void scale_row(const Fold *fold, int64_t row, int64_t width, double *values)
-{
-    const PeftMerge *m = fold->merge;
-    const float *l = fold->l.data;
-    if (!m->transposed && (row < m->out_start || row >= m->out_stop))
-        return;
-    for (int64_t c = m->transposed ? m->out_start : 0; c < (m->transposed ? m->out_stop : width); c++)
-        values[c] *= (double)l[m->transposed ? c : row];
-}
-
-/* Row `row` of the base tensor `name` with all that is folded into it, exact to double; `work` is as long as the row. */
-static void merge_row(const Merger *merger, const char *name, int64_t row, int64_t width, double *work, double *values)
-{
-    for (int i = 0; i < merger->count; i++) {
-        const Fold *fold = &merger->folds[i];
-        if (strcmp(fold->merge->tensor, name) != 0)
-            continue;
-        if (fold->merge->factor)
-            scale_row(fold, row, width, values);
-        else if (fold->merge->a)
-            add_update(fold, row, width, work, values);
-        else
-            for (int64_t c = 0; c < width; c++)
-                values[c] = (double)fold->b.data[row * width + c];
-    }
-}
-
-/* Turns magnitudes into factors: divided by the norms of what the folds before this one make of the tensor. */
-static bool normalise(Merger *merger, int index, LrtError *error)
-{
-    Fold *fold = &merger->folds[index];
-    const PeftMerge *m = fold->merge;
     const LrtTensor *tensor = lrt_find_weight(merger->files->checkpoint, m->tensor);
-    if (!tensor || tensor->rank != 2 || tensor->shape[m->transposed ? 1 : 0] != fold->l.columns)
+    if (!tensor || tensor->rank != 2 || tensor->shape[m->transposed ? 1 : 0] != count)
         return lrt_fail(error, LRT_INVALID, "%s: '%s' does not fit '%s'", merger->files->adapter_path, m->factor, m->tensor);
-    int64_t rows = tensor->shape[0], width = tensor->shape[1], count = fold->l.columns;
+    int64_t rows = tensor->shape[0], width = tensor->shape[1];
     float *row = malloc(sizeof *row * (size_t)(width + 1));
     double *values = malloc(sizeof *values * 2 * (size_t)(width + 1)), *sums = calloc((size_t)count + 1, sizeof *sums);
     bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
-    int all = merger->count;
-    merger->count = index;
     for (int64_t r = 0; ok && r < rows; r++) {
         ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
         for (int64_t c = 0; ok && c < width; c++)
             values[c] = (double)row[c];
         if (ok)
-            merge_row(merger, m->tensor, r, width, values + width, values);
+            lrt_fold_row(merger->folds, merger->count, m->tensor, r, width, values + width, values);
         for (int64_t c = 0; ok && c < width; c++)
             sums[m->transposed ? c : r] += values[c] * values[c];
     }
-    merger->count = all;
     for (int64_t i = 0; ok && i < count; i++)
-        fold->l.data[i] = (float)((double)fold->l.data[i] / sqrt(sums[i]));
+        magnitudes[i] = (float)((double)magnitudes[i] / sqrt(sums[i]));
     free(row), free(values), free(sums);
     return ok;
 }
 
-Merger *merger_open(const ModelFiles *files, const PeftResult *result, Arena *arena, LrtError *error)
+static LrtFold place_of(const PeftMerge *m)
 {
-    Merger *merger = ARENA_NEW(arena, Merger);
-    merger->files = files;
-    merger->count = result->merge_count;
-    merger->folds = ARENA_ARRAY(arena, Fold, merger->count + 1);
-    for (int i = 0; i < merger->count; i++) {
-        Fold *fold = &merger->folds[i];
-        fold->merge = &result->merges[i];
-        const PeftMerge *m = fold->merge;
-        if ((m->a && !read_factor(files, m->a, &fold->a, error)) || (m->b && !read_factor(files, m->b, &fold->b, error)) ||
-            (m->factor && !read_factor(files, m->factor, &fold->l, error)) ||
-            (m->row_factor && !read_factor(files, m->row_factor, &fold->lb, error)) ||
-            (m->rank_factor && !read_factor(files, m->rank_factor, &fold->ld, error)) ||
-            (m->normalised && !normalise(merger, i, error))) {
-            merger_close(merger);
-            return NULL;
-        }
-    }
-    return merger;
+    return (LrtFold){.tensor = m->tensor, .rank = m->rank, .inputs = m->inputs, .scale = m->scale, .transposed = m->transposed,
+                     .out_start = m->out_start, .out_stop = m->out_stop};
 }
 
-void merger_close(Merger *merger)
+static bool add_merge(Merger *merger, const PeftMerge *m, LrtError *error)
 {
-    for (int i = 0; merger && i < merger->count; i++) {
-        free(merger->folds[i].a.data);
-        free(merger->folds[i].b.data);
-        free(merger->folds[i].l.data);
-        free(merger->folds[i].lb.data);
-        free(merger->folds[i].ld.data);
-    }
+    LrtFold *fold = &merger->folds[merger->count];
+    LrtTensor shape = {0};
+    *fold = place_of(m);
+    if (m->a && !read_values(merger, m->a, &fold->a, &shape, error))
+        return false;
+    if (m->a)
+        fold->rank = shape.shape[0], fold->inputs = shape.shape[1]; /* VeRA's pair is as wide as its widest matrix */
+    if ((m->b && !read_values(merger, m->b, &fold->b, &shape, error)) ||
+        (m->row_factor && !read_values(merger, m->row_factor, &fold->row_factor, &shape, error)) ||
+        (m->rank_factor && !read_values(merger, m->rank_factor, &fold->rank_factor, &shape, error)) ||
+        (m->factor && !read_values(merger, m->factor, &fold->factor, &shape, error)) ||
+        (m->normalised && !normalise(merger, m, (float *)(uintptr_t)fold->factor, lrt_tensor_elements(&shape), error)))
+        return false;
+    merger->count++;
+    return true;
 }
 
-static bool touches(const Merger *merger, const char *name)
+/* What the pair began as, taken out of the base again. */
+static bool add_initial(Merger *merger, const PeftMerge *m, LrtError *error)
 {
-    for (int i = 0; i < merger->count; i++)
-        if (!strcmp(merger->folds[i].merge->tensor, name))
-            return true;
-    return false;
+    LrtFold *fold = &merger->folds[merger->count];
+    int64_t outputs = m->out_stop - m->out_start;
+    float *a = ARENA_ARRAY(merger->arena, float, m->rank * m->inputs), *b = ARENA_ARRAY(merger->arena, float, m->rank * outputs);
+    *fold = place_of(m);
+    fold->a = a, fold->b = b;
+    fold->a_name = m->a, fold->b_name = m->b;
+    fold->scale = -m->scale;
+    if (!main_initial_pair(merger->files, m, a, b, error))
+        return false;
+    merger->count++;
+    return true;
+}
+
+/* Decompositions take their time: a line every two seconds. */
+static void show_progress(int done, int all, time_t *shown)
+{
+    if (time(NULL) - *shown < 2)
+        return;
+    fprintf(stderr, "initial values: %d of %d matrices decomposed\n", done, all);
+    *shown = time(NULL);
+}
+
+bool merger_open(Merger *merger, const ModelFiles *files, const PeftResult *result, bool beside, Arena *arena, LrtError *error)
+{
+    *merger = (Merger){.files = files, .arena = arena, .folds = ARENA_ARRAY(arena, LrtFold, 2 * result->merge_count + 1)};
+    time_t shown = time(NULL);
+    for (int i = 0; i < result->merge_count; i++) {
+        const PeftMerge *m = &result->merges[i];
+        if (m->initial)
+            show_progress(i, result->merge_count, &shown);
+        if ((m->initial && !add_initial(merger, m, error)) || (!beside && !add_merge(merger, m, error)))
+            return false;
+    }
+    return true;
 }
 
 static int64_t row_width(const LrtTensor *tensor)
 {
     return tensor->rank > 1 ? lrt_tensor_elements(tensor) / tensor->shape[0] : tensor->shape[0];
-}
-
-bool merger_edit(void *user, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows, LrtError *error)
-{
-    const Merger *merger = user;
-    int64_t width = row_width(tensor);
-    if (!touches(merger, name))
-        return true;
-    double *values = malloc(sizeof *values * 2 * (size_t)width);
-    if (!values)
-        return lrt_fail(error, LRT_FAILED, "out of memory");
-    for (int64_t r = 0; r < count; r++) {
-        for (int64_t c = 0; c < width; c++)
-            values[c] = (double)rows[r * width + c];
-        merge_row(merger, name, first + r, width, values + width, values);
-        for (int64_t c = 0; c < width; c++)
-            rows[r * width + c] = (float)values[c];
-    }
-    free(values);
-    return true;
 }
 
 /* --- the report ------------------------------------------------------------------------------------------------------- */
@@ -221,7 +149,7 @@ static bool measure_rows(const Merger *merger, const LrtParam *p, const LrtTenso
         for (int64_t c = 0; ok && c < width; c++)
             exact[c] = (double)original[c];
         if (ok)
-            merge_row(merger, p->name, row + first + r, width, work, exact);
+            lrt_fold_row(merger->folds, merger->count, p->name, row + first + r, width, work, exact);
         for (int64_t c = 0; ok && c < columns; c++) {
             int64_t at = (column + c) * depth + place;
             double update = exact[at] - (double)original[at];
@@ -266,7 +194,7 @@ json_t *merger_report(const Merger *merger, const LrtProgram *program, const cha
     json_t *report = json_array();
     for (int i = 0; i < program->param_count; i++) {
         const LrtParam *p = &program->params[i];
-        if (p->adapter || !touches(merger, p->name))
+        if (p->adapter || !lrt_is_folded(merger->folds, merger->count, p->name))
             continue;
         Sums s = {0};
         if (!measure(merger, p, weights + p->offset, pool, &s, error))

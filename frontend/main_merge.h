@@ -5,14 +5,16 @@
 #include "runtime/run.h"
 #include "runtime/weights.h"
 
-typedef struct Merger Merger;
+typedef struct Merger {
+    const ModelFiles *files;
+    Arena *arena;
+    LrtFold *folds; /* for LrtSources */
+    int count;
+} Merger;
 
-/* Reads the factors of every fold; NULL with an error. */
-Merger *merger_open(const ModelFiles *files, const PeftResult *result, Arena *arena, LrtError *error);
-void merger_close(Merger *merger);
-
-/* LrtSources.edit, with the merger as its user. */
-bool merger_edit(void *merger, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows, LrtError *error);
+/* Reads the factors of every fold, and computes those that an initialisation took out of the base.  `beside`: only these, since the
+ * adapter itself is kept beside the base. */
+bool merger_open(Merger *merger, const ModelFiles *files, const PeftResult *result, bool beside, Arena *arena, LrtError *error);
 
 /* For every parameter that changed, JSON objects: tensor, numbers, largest_update, rms_update, largest_error, rms_error (stored value
  * against the exact one) and survives: <stored merged - stored base, update> / <update, update>. */

@@ -28,7 +28,7 @@ bool lrt_image_open(LrtImage *image, const char *path, LrtError *error)
          inside(image, t->tokenizer_offset, t->tokenizer_bytes) && inside(image, t->settings_offset, t->settings_bytes) &&
          t->weights_offset % LRT_IMAGE_PAGE == 0 && inside(image, 0, t->elf_bytes);
     if (!ok) {
-        lrt_report(error, LRT_INVALID, "%s: carries no weights; it is not a whole inference program", path);
+        lrt_report(error, LRT_INVALID, "%s: the values behind its code are missing; it is not a whole program of loracc, compile it again", path);
         lrt_image_close(image);
         return false;
     }
@@ -36,6 +36,14 @@ bool lrt_image_open(LrtImage *image, const char *path, LrtError *error)
     image->tokenizer = image->map.data + t->tokenizer_offset;
     image->settings = (const char *)image->map.data + t->settings_offset;
     return true;
+}
+
+bool lrt_image_open_self(LrtImage *image, LrtError *error)
+{
+    char self[4096];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length > 0 ? length : 0] = '\0';
+    return lrt_image_open(image, lrt_file_exists(self) ? self : "/proc/self/exe", error);
 }
 
 void lrt_image_close(LrtImage *image)

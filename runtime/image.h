@@ -1,4 +1,5 @@
-/* image.h - what an inference program carries behind its own code: weights, tokenizer, settings.
+/* image.h - what a program carries behind its own code: an inference program its weights, tokenizer and settings; a training program
+ * what its adapter begins as, if that was computed (initial.h).
  *
  *   [ELF image][padding to a page][weights image][tokenizer][settings JSON][trailer]
  *
@@ -34,6 +35,8 @@ typedef struct LrtImage {
 
 /* Opens a program file and checks its trailer. */
 bool lrt_image_open(LrtImage *image, const char *path, LrtError *error);
+/* The running program's. */
+bool lrt_image_open_self(LrtImage *image, LrtError *error);
 void lrt_image_close(LrtImage *image);
 /* Appends to a linked program, in place. */
 bool lrt_image_append(const char *program, const char *weights, int64_t weights_bytes, const void *tokenizer, size_t tokenizer_bytes,

@@ -435,10 +435,7 @@ static bool open_program(Infer *f, const LrtProgram *program)
         !lrt_args_real(&f->args, TOP_P, 1, 0, 1, &s->top_p, f->error) || !lrt_args_real(&f->args, MIN_P, 0, 0, 1, &s->min_p, f->error))
         return false;
     s->seed = (uint64_t)seed;
-    char self[4096];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[length > 0 ? length : 0] = '\0';
-    if (!lrt_image_open(&f->image, lrt_file_exists(self) ? self : "/proc/self/exe", f->error))
+    if (!lrt_image_open_self(&f->image, f->error))
         return false;
     if (f->image.trailer.weights_bytes != program->weights_bytes)
         return lrt_fail(f->error, LRT_INVALID, "its weights are not those of its code; compile it again");

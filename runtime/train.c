@@ -13,6 +13,7 @@
 #include "runtime/adapter.h"
 #include "runtime/cpu.h"
 #include "runtime/file.h"
+#include "runtime/initial.h"
 #include "runtime/programs.h"
 #include "runtime/train.h"
 #include "runtime/weights.h"
@@ -90,21 +91,27 @@ static bool open_weights(Train *t)
     return true;
 }
 
+/* From the checkpoint, an adapter to go on with, and what a new one begins as. */
 static bool load_params(Train *t)
 {
+    LrtInitial initial = {0};
     const char *init = t->args.value[INIT];
     if (!init)
         init = json_string_value(json_object_get(t->run.settings, "adapter"));
-    LrtSources sources = {.checkpoint = t->checkpoint, .seed = t->seed, .adapter_path = init};
+    bool computed = json_is_true(json_object_get(t->run.settings, "initial"));
     LrtSafetensors *adapter = init ? lrt_adapter_open(init, t->error) : NULL;
-    if (init && !adapter)
+    if ((init && !adapter) || (computed && !lrt_initial_open(&initial, t->error))) {
+        lrt_safetensors_close(adapter);
         return false;
-    sources.adapter = adapter;
+    }
+    LrtSources sources = {.checkpoint = t->checkpoint, .seed = t->seed, .adapter_path = init, .adapter = adapter,
+                          .folds = initial.folds, .fold_count = initial.count};
     t->names = adapter ? lrt_adapter_names(adapter) : NULL;
     bool same = !adapter || t->args.value[ANY_BASE] || lrt_adapter_check_base(adapter, init, t->checkpoint, t->error);
     bool ok = same && lrt_load_params(t->run.program, &sources, t->run.weights, t->run.context.base[LRT_BASE_PARAMS], t->run.pool,
                               t->error);
     lrt_safetensors_close(adapter);
+    lrt_initial_close(&initial);
     return ok;
 }
 

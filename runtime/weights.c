@@ -39,7 +39,28 @@ static int64_t depth_of(const LrtParam *p)
     return p->file_rank == 3 ? p->file_shape[2] : 1;
 }
 
-static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *tensor, const char *name, bool editable,
+/* Rows of the whole tensor, with what is folded into it. */
+static bool fold_rows(const LrtSources *s, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows,
+                      LrtError *error)
+{
+    if (!lrt_is_folded(s->folds, s->fold_count, name))
+        return true;
+    int64_t width = lrt_tensor_elements(tensor) / (tensor->rank > 1 ? tensor->shape[0] : 1);
+    double *values = malloc(sizeof *values * 2 * (size_t)(width + 1));
+    if (!values)
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t r = 0; r < count; r++) {
+        for (int64_t c = 0; c < width; c++)
+            values[c] = (double)rows[r * width + c];
+        lrt_fold_row(s->folds, s->fold_count, name, first + r, width, values + width, values);
+        for (int64_t c = 0; c < width; c++)
+            rows[r * width + c] = (float)values[c];
+    }
+    free(values);
+    return true;
+}
+
+static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *tensor, const char *name, bool folded,
                        char *stored, LrtError *error)
 {
     bool matrix = p->file_rank > 1;
@@ -53,7 +74,7 @@ static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *
     for (int64_t row = 0; ok && row < rows; row += ROWS_AT_ONCE) {
         int64_t count = rows - row < ROWS_AT_ONCE ? rows - row : ROWS_AT_ONCE;
         ok = lrt_tensor_read_rows(tensor, first + row, count, buffer, error) &&
-             (!editable || !s->edit || s->edit(s->user, tensor, name, first + row, count, buffer, error));
+             (!folded || fold_rows(s, tensor, name, first + row, count, buffer, error));
         for (int64_t i = 0; ok && depth > 1 && i < count * width; i++)
             buffer[i] = buffer[i * depth + p->file_start[2]];
         if (ok)
@@ -76,19 +97,34 @@ static float fresh_value(const LrtParam *p, uint64_t seed, uint64_t stream, uint
     }
 }
 
+/* What a fold says that it begins as; NULL: none does. */
+static const float *given_values(const LrtParam *p, const LrtSources *s)
+{
+    for (const LrtFold *f = s->folds; f < s->folds + s->fold_count; f++) {
+        if (f->a_name && !strcmp(f->a_name, p->name))
+            return f->a;
+        if (f->b_name && !strcmp(f->b_name, p->name))
+            return f->b;
+    }
+    return NULL;
+}
+
 /* An element's value depends on the tensor's name and its place in the file, not on how it is stored. */
-static bool make_param(const LrtParam *p, uint64_t seed, char *stored, LrtError *error)
+static bool make_param(const LrtParam *p, const LrtSources *s, char *stored, LrtError *error)
 {
     bool matrix = p->file_rank > 1;
     int64_t rows = lrt_file_rows(p), columns = lrt_file_cols(p), width = p->file_shape[matrix ? 1 : 0];
     int64_t first = matrix ? p->file_start[0] : 0, column = p->file_start[matrix ? 1 : 0];
     uint64_t stream = lrt_stream(p->name);
+    const float *given = given_values(p, s);
     float *buffer = malloc(sizeof *buffer * (size_t)(rows * columns + 1));
     if (!buffer)
         return lrt_fail(error, LRT_FAILED, "out of memory");
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++)
-            buffer[r * columns + c] = fresh_value(p, seed, stream, (uint64_t)((first + r) * width + column + c));
+        for (int64_t c = 0; c < columns; c++) {
+            int64_t at = (first + r) * width + column + c;
+            buffer[r * columns + c] = given ? given[at] : fresh_value(p, s->seed, stream, (uint64_t)at);
+        }
     lrt_pack_rows(p, stored, 0, rows, buffer, columns);
     free(buffer);
     return true;
@@ -139,7 +175,7 @@ static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError 
     }
     bool of_norms = p->init == LRT_INIT_ROW_NORMS || p->init == LRT_INIT_COLUMN_NORMS;
     if (p->adapter && !p->base)
-        return make_param(p, s->seed, stored, error);
+        return make_param(p, s, stored, error);
     if (!s->checkpoint)
         return lrt_fail(error, LRT_INVALID, "no weights; give the checkpoint with --weights PATH");
     const char *name = p->base ? p->base : p->name;

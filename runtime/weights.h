@@ -1,6 +1,7 @@
 /* weights.h - parameters of a program: from files into memory and back. */
 #pragma once
 #include "runtime/checkpoint.h"
+#include "runtime/fold.h"
 #include "runtime/lrt_abi.h"
 #include "runtime/thread.h"
 
@@ -10,10 +11,8 @@ typedef struct LrtSources {
     const LrtSafetensors *adapter;   /* an adapter to start from */
     const char *adapter_path;        /* for messages */
     uint64_t seed;                   /* of fresh parameters */
-    /* Called with the f32 rows of a checkpoint tensor after they are read: folds an adapter in.  May be NULL. */
-    bool (*edit)(void *user, const LrtTensor *tensor, const char *name, int64_t first, int64_t count, float *rows,
-                 LrtError *error);
-    void *user;
+    const LrtFold *folds;            /* into frozen tensors of the checkpoint; some say how a new adapter begins */
+    int fold_count;
 } LrtSources;
 
 /* Finds a tensor under its name, or without the model's prefix ("transformer.", "model."), which some files lack. */

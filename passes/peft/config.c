@@ -126,15 +126,7 @@ static bool refuse_unsupported(Reader *r)
         diag_error(r->diag, peft_nowhere, "%s: \"%s\" is set, which is not supported", r->path, fields[i]);
         return false;
     }
-    static const char *const plain[] = {"gaussian", "orthogonal", "eva"};
-    const char *init = json_string_value(json_object_get(r->root, "init_lora_weights"));
-    for (size_t i = 0; init && i < sizeof plain / sizeof *plain; i++)
-        if (!strcmp(init, plain[i]))
-            init = NULL;
-    if (init)
-        diag_error(r->diag, peft_nowhere, "%s: \"init_lora_weights\" is \"%s\": such an adapter changes the base, which is not supported",
-                   r->path, init);
-    return !init;
+    return true;
 }
 
 static bool read_bias(Reader *r)
@@ -149,6 +141,12 @@ static bool read_bias(Reader *r)
             return true;
         }
     return bad(r, "bias", "\"none\", \"all\" or \"lora_only\"");
+}
+
+static void read_initial(Reader *r)
+{
+    const char *initial = json_string_value(json_object_get(r->root, "init_lora_weights"));
+    r->spec->initial = arena_strdup(r->arena, initial ? initial : "");
 }
 
 static bool read_peft_lora(Reader *r)
@@ -176,6 +174,7 @@ static bool read_peft_lora(Reader *r)
     spec->alpha = alpha;
     spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
     spec->dora = json_is_true(json_object_get(r->root, "use_dora"));
+    read_initial(r);
     if (single && !strcmp(single, "all-linear")) {
         const char **targets = ARENA_ARRAY(r->arena, const char *, 1);
         targets[0] = single;
@@ -281,6 +280,7 @@ static bool read_split_lora(Reader *r)
     spec->rank = (int64_t)rank;
     spec->alpha = alpha;
     spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
+    read_initial(r);
     return true;
 }
 

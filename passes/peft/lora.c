@@ -5,7 +5,9 @@
  *
  * A fused weight (GPT-2's c_attn) selected by its module path has one A for all its slices, as in PEFT; selected by role, each
  * slice has factors of its own, as in loralib.  A table: A [r, entries] starts at zero, B [d, r] normal; s B A is added to the lookup.
- * Where a table is the output head as well, what is trained for the lookup leaves the head as it is: PEFT's rule. */
+ * Where a table is the output head as well, what is trained for the lookup leaves the head as it is: PEFT's rule.
+ *
+ * With PiSSA and OLoRA a product's pair begins as a part of W, s B0 A0, and the base is W - s B0 A0. */
 #include <math.h>
 #include <string.h>
 
@@ -18,6 +20,7 @@ typedef struct Lora {
     Graph *graph;
     const PeftSpec *spec;
     Diag *diag;
+    const char *initial; /* "pissa", "olora" or "" */
     PeftSite *sites;
     int site_count;
 } Lora;
@@ -131,6 +134,7 @@ static bool rewrite_product(Lora *l, PeftSite *site)
                                         .rank = site->rank,
                                         .alpha = site->alpha,
                                         .part = apart,
+                                        .initial = *l->initial ? l->initial : NULL,
                                         .inputs = in,
                                         .outputs = slice.extent});
     if (l->spec->dora)
@@ -201,9 +205,28 @@ static void train_biases(Lora *l)
     }
 }
 
+/* PEFT's names of how A and B begin; the file of a trained adapter says it still. */
+static bool read_initial(Lora *l)
+{
+    static const char *const plain[] = {"", "gaussian", "orthogonal", "eva"}; /* B A = 0, whatever A is */
+    const char *name = l->spec->initial ? l->spec->initial : "";
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        if (!strcmp(name, plain[i]))
+            l->initial = "";
+    if (!strncmp(name, "pissa", 5) && (!name[5] || !strncmp(name + 5, "_niter_", 7))) /* with iterations: an estimate of the same */
+        l->initial = "pissa";
+    if (!strcmp(name, "olora"))
+        l->initial = "olora";
+    if (!l->initial)
+        diag_error(l->diag, peft_nowhere, "%s: initial values \"%s\" are not supported; pissa and olora are", l->spec->origin, name);
+    return l->initial != NULL;
+}
+
 static bool adapt(PeftRewrite *r, bool tokens_only)
 {
     Lora l = {.r = r, .graph = r->graph, .spec = r->spec, .diag = r->diag};
+    if (!read_initial(&l))
+        return false;
     l.sites = peft_select(r->graph, r->spec, &l.site_count, r->diag);
     if (!l.sites)
         return false;
@@ -237,6 +260,7 @@ static const PeftKey keys[] = {
     PEFT_KEY("rslora", FLAG, rslora, 0, 0, NULL),
     PEFT_KEY("freeze_a", FLAG, freeze_a, 0, 0, NULL),
     PEFT_KEY("dora", FLAG, dora, 0, 0, NULL),
+    PEFT_KEY("init", TEXT, initial, 0, 0, ""),
     PEFT_KEY("bias", BIAS, bias, 0, 0, NULL),
 };
 

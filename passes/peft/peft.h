@@ -47,6 +47,7 @@ typedef struct PeftSpec {
     bool rslora;                   /* scaling alpha / sqrt(rank) */
     bool freeze_a;                 /* LoRA-FA */
     bool dora;                     /* magnitudes apart from directions */
+    const char *initial;           /* "pissa", "olora": A and B begin as a part of the weight; "", NULL: as no update */
     double d_initial;              /* VeRA: where its scales of the rank start */
     PeftBias bias;
     const int64_t *layers;         /* only these blocks; count -1: all */
@@ -84,7 +85,7 @@ typedef struct PeftMerge {
     double scale;
     bool transposed;               /* the base tensor is [in, out] (Conv1D) */
     int64_t out_start, out_stop;   /* slice of the out axis of the base tensor that b's rows stand for */
-    int64_t b_start;               /* first row of b */
+    const char *initial;           /* "pissa", "olora": what a and b began as was taken out of the base; NULL: nothing was */
     int64_t rank;
     double alpha;
     bool part;                     /* of a fused weight: the slice has a pair of its own */

@@ -255,6 +255,14 @@ static void add_layers(const Writer *w, Text *text)
     text_add(text, spec->layer_count ? "\n  ]" : "null");
 }
 
+static void add_initial(const Writer *w, Text *text)
+{
+    if (w->spec->initial && *w->spec->initial)
+        add_string(text, w->spec->initial);
+    else
+        text_add(text, "true");
+}
+
 static const char *const biases[] = {"none", "all", "lora_only"};
 
 static const char *in_peft_form(const Writer *w)
@@ -275,7 +283,9 @@ static const char *in_peft_form(const Writer *w)
         text_add(&text, "null");
     text_format(&text, ",\n  \"bias\": \"%s\",\n  \"fan_in_fan_out\": %s,\n  \"inference_mode\": true,\n", biases[peft_bias(spec)],
                 conv1d ? "true" : "false");
-    text_add(&text, "  \"init_lora_weights\": true,\n  \"layer_replication\": null,\n  \"layers_pattern\": null,\n"
+    text_add(&text, "  \"init_lora_weights\": ");
+    add_initial(w, &text);
+    text_add(&text, ",\n  \"layer_replication\": null,\n  \"layers_pattern\": null,\n"
                     "  \"layers_to_transform\": ");
     add_layers(w, &text);
     text_format(&text, ",\n  \"loftq_config\": {},\n  \"lora_alpha\": %.17g,\n  \"lora_dropout\": %.17g,\n", w->first.alpha,
@@ -317,7 +327,9 @@ static const char *in_split_form(const Writer *w)
     Text text = {.arena = w->graph->arena};
     text_format(&text, "{\n  \"alpha\": %.17g,\n  \"alpha_pattern\": ", spec->alpha);
     add_part_patterns(w, &text, true);
-    text_format(&text, ",\n  \"bias\": \"%s\",\n  \"layers_to_transform\": ", biases[peft_bias(spec)]);
+    text_format(&text, ",\n  \"bias\": \"%s\",\n  \"init_lora_weights\": ", biases[peft_bias(spec)]);
+    add_initial(w, &text);
+    text_add(&text, ",\n  \"layers_to_transform\": ");
     add_layers(w, &text);
     text_format(&text, ",\n  \"lora_dropout\": %.17g,\n  \"method\": \"split_lora\",\n  \"modules_to_save\": ", spec->dropout);
     add_saved(w, &text);
@@ -339,7 +351,9 @@ const char *peft_lora_settings(const PeftRewrite *r)
     const char *settings = in_peft_form(&w);
     if (!w.parts)
         return settings;
-    r->result->peft_settings = settings;
-    make_blocks(&w);
+    if (!r->spec->initial || !*r->spec->initial) { /* the sum of decompositions of slices is none of the whole */
+        r->result->peft_settings = settings;
+        make_blocks(&w);
+    }
     return in_split_form(&w);
 }

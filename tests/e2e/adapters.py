@@ -17,8 +17,14 @@ from goldens import Model
 
 SETTINGS = {
     "gpt2": ["--lora q,v --method lora:rslora=1", "--lora q=4:8,v=3 --layers 1:2", "--lora k,up=5 --method lora:bias=lora_only", "--lora q --train norm",
-             "--lora c_attn=3:6,mlp.c_proj=5", "--lora o=4:8,down=2:3 --train bias", "--lora up --train k", "--lora up --train embed", "--lora embed"],
-    "llama": ["--lora q_proj=3:5,down=4 --method lora:rslora=1", "--lora q,v --layers 0,2 --train norm", "--lora up --train embed", "--lora embed"],
+             "--lora c_attn=3:6,mlp.c_proj=5", "--lora o=4:8,down=2:3 --train bias", "--lora up --train k", "--lora up --train embed", "--lora embed",
+             "--lora q,v=3:5 --method pissa", "--lora mlp.c_proj,o=3 --method olora"],
+    "llama": ["--lora q_proj=3:5,down=4 --method lora:rslora=1", "--lora q,v --layers 0,2 --train norm", "--lora up --train embed", "--lora embed",
+              "--lora q,down=3:7 --method pissa:rslora=1", "--lora k,gate --method olora"],
+}
+WEIGHTS = {  # of an adapted module, as [out, in]
+    "gpt2": ("transformer.h.0.mlp.c_fc", lambda t: t["h.0.mlp.c_fc.weight" if "h.0.mlp.c_fc.weight" in t else "transformer.h.0.mlp.c_fc.weight"].T),
+    "llama": ("model.layers.1.mlp.down_proj", lambda t: t["model.layers.1.mlp.down_proj.weight"]),
 }
 
 
@@ -78,6 +84,27 @@ class Adapters(Model):
         config = json.loads((self.scratch / "changed/adapter_config.json").read_text())
         self.checks.that(config["use_rslora"] is False and config["lora_alpha"] == 3, "settings beside --adapter are written")
 
+    def computed_start(self):
+        """PiSSA begins as the truncated singular value decomposition of the weight and OLoRA as its QR's; the model is still the base."""
+        module, read = WEIGHTS[self.folder.name]
+        w, given = read(load(self.folder / "model.safetensors")).astype(np.float64), case(self.inputs, "adapter")
+        left, values, right = np.linalg.svd(w)
+        q = np.linalg.qr(w)[0][:, :4]
+        parts = {"pissa": (left[:, :4] * values[:4]) @ right[:4], "olora": 2.0 * q @ (q.T @ w)}
+        save(self.scratch / "in", plain(given))
+        self.compile("base")
+        reference = loss(self.logits("base", given), given["labels"])
+        for name, part in parts.items():
+            out = self.scratch / f"start-{name}"
+            if not self.compile("train", "--lora", "up,down", "--rank", 4, "--method", name) or not self.steps(out, 1, "--lr", 0):
+                continue
+            tensors = load(out / "adapter_model.safetensors")
+            a, b = (tensors[f"base_model.model.{module}.lora_{x}.weight"].astype(np.float64) for x in "AB")
+            self.checks.within(error(2.0 * b @ a, part), 1e-6, f"{name}: what the pair begins as")
+            self.checks.that(np.allclose(np.triu(a), a, atol=0) if name == "olora" else np.allclose(a @ a.T, b.T @ b, atol=1e-5), f"{name}: its factors")
+            self.checks.run(self.scratch / "train", "--tensors", self.scratch / "in", "--gradients", self.scratch / "g")
+            self.checks.within(abs(float(load(self.scratch / "g")["loss"]) - reference) / reference, 1e-6, f"{name}: begins at the base")
+
     def high_rank(self):
         """A rank above the width, which PEFT allows, is read; a new adapter of that rank is an error."""
         source, folder = self.folder / "adapters/rslora", self.scratch / "high"
@@ -104,7 +131,7 @@ def main():
         model = Adapters(loracc, name, pathlib.Path(scratch))
         for number, options in enumerate(SETTINGS[name]):
             model.round_trip(number, options)
-        for part in model.equivalent, model.changed_settings, model.high_rank:
+        for part in model.equivalent, model.changed_settings, model.computed_start, model.high_rank:
             part()
         model.checks.finish()
 

@@ -77,6 +77,9 @@ class Test:
         self.compile("a layer there is not", "--lora", "q", "--layers", "5", parts=("layer 5",))
         self.compile("no such method", "--method", "lara", parts=("lara", "lora"), lines=2)
         self.compile("no such setting", "--method", "lora:rnk=3", parts=("rnk",), lines=2)
+        self.compile("no such initial values", "--method", "lora:init=pisa", parts=("pisa", "pissa"))
+        self.refused("initial values of weights that are not there", [self.loracc, self.ldl, "--config", self.model / "config.json", "--method", "pissa",
+                     "-o", self.folder / "never"], "--weights", lines=2, out=self.folder / "never")
         self.compile("no such target", "--target", "avx1024", parts=("avx1024",))
         self.compile("no such storage", "--store", "q3", parts=("q3",))
         self.compile("training and merging", "--lora", "q", "--merge", self.adapter, parts=("--merge",))

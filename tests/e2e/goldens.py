@@ -14,7 +14,6 @@ import numpy as np
 from common import GOLDENS, ROOT, Checks, case, error, load, plain, save
 
 LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-4
-UNSUPPORTED = "pissa", "olora"  # initial values that change the base: refused
 
 
 def family(config):
@@ -116,11 +115,6 @@ class Model:
 
     def adapter(self, folder):
         name = folder.name
-        initial = json.loads((folder / "adapter_config.json").read_text()).get("init_lora_weights")
-        if initial in UNSUPPORTED:
-            message = self.checks.run(*self.command("train", "--adapter", folder), fails=2) or ""
-            self.checks.that(message.count("\n") == 1 and f'"{initial}"' in message, f"{name}: refused in one line", message.strip())
-            return
         expected, given = load(folder / "expected.safetensors"), case(self.inputs, "adapter")
         settings = folder / "train/train.json"
         s = json.loads(settings.read_text()) if settings.exists() else {}
