@@ -80,6 +80,13 @@ static Val load_columns(Expr *x, Operand operand, Val index, Val column, bool on
     return ll_load(e, e->t_vec, ll_at(e, row, ll_mul(e, column, ll_i64(e, 4))), 4);
 }
 
+static const Node *skip_views(const Node *node)
+{
+    while (node->op == OP_SITE || node->op == OP_RESHAPE)
+        node = node->inputs[0];
+    return node;
+}
+
 /* 16 elements from `column` of row `index` of a table that is stored as panels of its transpose. */
 static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val index, Val column)
 {
@@ -92,14 +99,12 @@ static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val ind
 static Val lookup(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
-    const Node *table = node->inputs[0];
+    const Node *table = skip_views(node->inputs[0]);
     Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
     index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
-    if (table->op != OP_PARAM)
-        ice("lookup in something that is not a parameter");
-    const Stored *stored = &x->binding->schedule->stored[table->param->index];
     Operand operand = x->binding->operand[table->id];
-    if (stored->layout == STORED_ROWS)
+    const Stored *stored = table->op == OP_PARAM ? &x->binding->schedule->stored[table->param->index] : NULL;
+    if (!stored || stored->layout == STORED_ROWS)
         return load_columns(x, operand, index, column, node_columns(node) == 1);
     if (!stored->flipped && stored->store != LRT_STORE_F32)
         ice("lookup in the rows of panels that are not f32");
@@ -121,13 +126,6 @@ static Val vector_param(Expr *x, const Node *node, Val column)
     if (stored->columns == 1)
         return ll_splat(e, ll_load(e, e->t_f32, at, 4));
     return ll_load(e, e->t_vec, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
-}
-
-static const Node *skip_views(const Node *node)
-{
-    while (node->op == OP_SITE || node->op == OP_RESHAPE)
-        node = node->inputs[0];
-    return node;
 }
 
 /* The row of a sequence's first (last) token; of a gradient: what stands at that token, zero at the others. */

@@ -147,13 +147,30 @@ const KernelCode code_append = {bind_append, emit_append, append_tasks, NULL};
 
 /* --- gradient of a table ----------------------------------------------------------------------------------------------------- */
 
+/* Into a parameter's gradient, or the gradient of a table that is computed. */
+static Operand scatter_target(Binding *b, const Kernel *kernel)
+{
+    return kernel->gradient ? bind_gradient(b, kernel->gradient) : bind_buffer(b, b->schedule->buffer_of[kernel->anchor->id]);
+}
+
 /* Task = 16 columns of the table: all tokens in order, so the sum's order does not depend on threads. */
 static void bind_scatter(Binding *b, const Kernel *kernel)
 {
-    bind_note(b, "scatter %lld %s", (long long)kernel->width, op_info[kernel->anchor->inputs[1]->op].text);
-    bind_rows(b, kernel->anchor->inputs[0]);
-    bind_expression(b, kernel->anchor->inputs[1]);
-    bind_gradient(b, kernel->gradient);
+    const Node *node = kernel->anchor;
+    bind_note(b, "scatter %lld %s %lld", (long long)kernel->width, op_info[node->inputs[1]->op].text,
+              kernel->gradient ? 0LL : (long long)node->type.dim[0]);
+    bind_rows(b, node->inputs[0]);
+    bind_expression(b, node->inputs[1]);
+    scatter_target(b, kernel);
+}
+
+/* The columns of all rows of a table that is computed, before anything is added. */
+static void clear_columns(Emit *e, Operand to, int64_t rows, Val column)
+{
+    Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, rows), ll_i64(e, 1), NULL, 0, false);
+    Val at = ll_at(e, operand_pointer(e, to), ll_mul(e, loop.index, ll_i64(e, to.pitch)));
+    ll_store(e, ll_vec(e, 0), ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+    loop_end(e, &loop, NULL, NULL);
 }
 
 static void add_to_panels(Emit *e, const Stored *stored, Val gradient, Val index, Val column, Val value)
@@ -173,14 +190,16 @@ static void add_to_panels(Emit *e, const Stored *stored, Val gradient, Val index
 
 static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
 {
-    const Stored *stored = &b->schedule->stored[kernel->gradient->index];
-    Operand from = bind_rows(b, kernel->anchor->inputs[0]), to = bind_gradient(b, kernel->gradient);
+    const Stored *stored = kernel->gradient ? &b->schedule->stored[kernel->gradient->index] : NULL;
+    Operand from = bind_rows(b, kernel->anchor->inputs[0]), to = scatter_target(b, kernel);
     Expr *x = vexpr_new(e->arena, e, b);
     parts[0] = emit_kernel(e, name);
     Val column = ll_mul(e, emit_param(e, KERNEL_TASK), ll_i64(e, LANES));
     Val gradient = operand_pointer(e, to);
     Val left = LLVMBuildTrunc(e->builder, ll_sub(e, ll_i64(e, kernel->width), column), e->t_i32, "");
     Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, ll_lanes(e), ll_splat(e, left), "");
+    if (!stored)
+        clear_columns(e, to, kernel->anchor->type.dim[0], column);
     Loop rows = loop_begin(e, ll_i64(e, 0), kernel_rows(e, kernel, emit_param(e, KERNEL_CONTEXT)), ll_i64(e, 1), NULL,
                            0, false);
     vexpr_row(x, rows.index);
@@ -189,8 +208,8 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
     Val source = ll_at(e, operand_pointer(e, from), ll_mul(e, rows.index, ll_i64(e, from.pitch)));
     Val value = ll_load(e, e->t_vec, ll_at(e, source, ll_mul(e, column, ll_i64(e, 4))), 4);
     value = ll_select(e, mask, value, ll_vec(e, 0));
-    if (stored->layout == STORED_ROWS) {
-        Val at = ll_at(e, gradient, ll_mul(e, index, ll_i64(e, stored->pitch)));
+    if (!stored || stored->layout == STORED_ROWS) {
+        Val at = ll_at(e, gradient, ll_mul(e, index, ll_i64(e, to.pitch)));
         at = ll_at(e, at, ll_mul(e, column, ll_i64(e, 4)));
         ll_store(e, ll_fadd(e, ll_load(e, e->t_vec, at, 4), value), at, 4);
     } else {

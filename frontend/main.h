@@ -29,8 +29,9 @@ bool main_check_all_used(const ModelFiles *files, const Graph *graph, const Peft
 void main_close(ModelFiles *files);
 
 /* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": TEXT, "peft": {"config": TEXT,
- * "blocks": {TENSOR: [WHOLE, rows, columns, row, column, factor], ...}}, "initial": true}; "peft" where the adapter's form is not PEFT's,
- * "initial" where its pairs begin as a part of the weights. */
+ * "blocks": {TENSOR: [WHOLE, rows, columns, row, column, factor], ...}}, "initial": true, "network": [table, embedding,
+ * weight1, bias1, weight2, bias2]}; "peft" where the adapter's form is not PEFT's, "initial" where its pairs begin as a part of the
+ * weights, "network" where a PeftNetwork makes one of its tensors. */
 const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const PeftResult *result, bool adapted, Arena *arena);
 /* The runtime library: beside the compiler in a build, in ../lib/loracc when installed, or LORACC_RUNTIME. */
 const char *main_find_runtime(Arena *arena, Diag *diag);

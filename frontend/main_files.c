@@ -240,6 +240,10 @@ const char *main_settings(const ModelFiles *files, const PeftSpec *spec, const P
         json_object_set_new(all, "adapter_config", json_string(files->adapter_config ? files->adapter_config : result->settings));
     if (training && main_has_initial(result))
         json_object_set_new(all, "initial", json_true());
+    if (training && result->network)
+        json_object_set_new(all, "network", json_pack("[s, s, s, s, s, s]", result->network->table, result->network->embedding,
+                                                      result->network->weight1, result->network->bias1, result->network->weight2,
+                                                      result->network->bias2));
     if (training && result->peft_settings)
         json_object_set_new(all, "peft", json_pack("{s: s, s: o}", "config", result->peft_settings, "blocks", blocks_of(result)));
     char *text = json_dumps(all, JSON_COMPACT | JSON_SORT_KEYS);

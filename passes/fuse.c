@@ -201,7 +201,7 @@ static void mark_stored(Fuser *f)
             for (int k = 0; k < node->input_count; k++)
                 if (class != OC_GEMM || k == 0 || node->attrs.ta)
                     store_operand(f, node->inputs[k]);
-        if (node->op == OP_SLICE && is_rows(node))
+        if ((node->op == OP_SLICE && is_rows(node)) || node->op == OP_GATHER)
             store_operand(f, node->inputs[0]);
         if (node->op == OP_RESULT)
             f->stored[node->id] = true;
@@ -387,8 +387,8 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
         kernel->anchor = product;
         kernel->second = f->second_of[product->id];
         put_in_memory(f, node);
-    } else if (sums_rows(node)) {
-        Kernel *kernel = add_kernel(f, KERNEL_COLUMN_SUM, node);
+    } else if (sums_rows(node) || node->op == OP_SCATTER) {
+        Kernel *kernel = add_kernel(f, node->op == OP_SCATTER ? KERNEL_SCATTER : KERNEL_COLUMN_SUM, node);
         kernel->row_dim = node_row_dim(node->inputs[0]);
         put_in_memory(f, node);
     } else if (node->op == OP_ATTENTION || node->op == OP_RELATIVE_ATTENTION) {
@@ -426,7 +426,7 @@ static bool is_given(const Node *input)
 static bool can_compile(const Node *node)
 {
     OpClass class = op_info[node->op].class;
-    if (class == OC_EXPAND || (node->op == OP_GATHER && node->inputs[0]->op != OP_PARAM))
+    if (class == OC_EXPAND || (node->op == OP_GATHER && node->inputs[0]->op != OP_PARAM && node_row_dim(node->inputs[0]) <= 0))
         return false;
     if (node->op == OP_INPUT && !is_given(node))
         return false;

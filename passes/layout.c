@@ -43,7 +43,7 @@ int64_t schedule_rows(const Schedule *schedule, int64_t row_dim)
     return row_dim == DIM_R ? o->max_rows : row_dim == DIM_Q ? o->max_sequences : row_dim > 0 ? row_dim : o->max_tokens;
 }
 
-/* Rows of fixed number come from lookups at fixed indices; a product's left operand and what is element-wise hand them on.  Sums over
+/* Rows of fixed number come from lookups at fixed indices, and are summed into those of a table that is computed; a product's left operand and what is element-wise hand them on.  Sums over
  * rows, and gradients, which are such sums, have none. */
 static int64_t find_row_dim(const Node *node, const bool *gradient)
 {
@@ -51,9 +51,9 @@ static int64_t find_row_dim(const Node *node, const bool *gradient)
     OpClass class = op_info[node->op].class;
     if (dim < 0)
         return dim == DIM_S ? DIM_T : dim;
-    if (gradient[node->id] || node->op == OP_SCATTER || (class == OC_GEMM && node->attrs.ta))
+    if (gradient[node->id] || (class == OC_GEMM && node->attrs.ta))
         return 0;
-    if (node->op == OP_GATHER || node->op == OP_POSITIONS || (node->op == OP_RESULT && node->type.rank == 2))
+    if (node->op == OP_GATHER || node->op == OP_SCATTER || node->op == OP_POSITIONS || (node->op == OP_RESULT && node->type.rank == 2))
         return dim;
     if (node->op == OP_SUM_TO) /* over the rows of a table: one row is left */
         return dim == 1 && node->type.rank == 2 && node->inputs[0]->row_dim ? 1 : 0;

@@ -3,6 +3,7 @@
 #include "runtime/adapter.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -105,13 +106,72 @@ static bool save_for_peft(const LrtRun *run, const char *directory, const LrtTen
     return ok;
 }
 
+static LrtTensor *named(LrtTensor *tensors, int count, const json_t *name)
+{
+    for (int i = 0; i < count; i++)
+        if (!strcmp(tensors[i].name, json_string_value(name)))
+            return &tensors[i];
+    return NULL;
+}
+
+/* y = x W' + b for x [rows, in], W [out, in], in double. */
+static void linear(const double *x, int64_t rows, const LrtTensor *weight, const LrtTensor *bias, double *y)
+{
+    int64_t out = weight->shape[0], in = weight->shape[1];
+    const float *w = (const float *)(const void *)weight->data, *b = (const float *)(const void *)bias->data;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t o = 0; o < out; o++) {
+            double sum = (double)b[o];
+            for (int64_t i = 0; i < in; i++)
+                sum += x[r * in + i] * (double)w[o * in + i];
+            y[r * out + o] = sum;
+        }
+}
+
+/* A table that a network makes takes the place of its tensors.  network: [table, embedding, weight1, bias1, weight2, bias2], table =
+ * tanh(embedding weight1' + bias1) weight2' + bias2 */
+static bool put_table(LrtTensor *tensors, int *count, const json_t *network, LrtError *error)
+{
+    LrtTensor *part[6] = {NULL};
+    for (size_t i = 1; i < 6; i++)
+        if (!(part[i] = named(tensors, *count, json_array_get(network, i))))
+            return lrt_fail(error, LRT_FAILED, "the program has no '%s'", json_string_value(json_array_get(network, i)));
+    int64_t rows = part[1]->shape[0], in = part[1]->shape[1], width = part[2]->shape[0], out = part[4]->shape[0];
+    double *values = malloc(sizeof *values * (size_t)(rows * (in + width + out))), *hidden = values + rows * in, *table = hidden + rows * width;
+    float *data = malloc(sizeof *data * (size_t)(rows * out));
+    if (!values || !data) {
+        free(values), free(data);
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    }
+    for (int64_t i = 0; i < rows * in; i++)
+        values[i] = (double)((const float *)(const void *)part[1]->data)[i];
+    linear(values, rows, part[2], part[3], hidden);
+    for (int64_t i = 0; i < rows * width; i++)
+        hidden[i] = tanh(hidden[i]);
+    linear(hidden, rows, part[4], part[5], table);
+    for (int64_t i = 0; i < rows * out; i++)
+        data[i] = (float)table[i];
+    free(values);
+    free((void *)part[1]->data);
+    *part[1] = (LrtTensor){.name = json_string_value(json_array_get(network, 0)), .dtype = LRT_F32, .rank = 2, .shape = {rows, out},
+                           .data = (const uint8_t *)data};
+    for (size_t i = 2; i < 6; i++) {
+        LrtTensor *gone = named(tensors, *count, json_array_get(network, i));
+        free((void *)gone->data);
+        *gone = tensors[--*count];
+    }
+    return true;
+}
+
 bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
 {
     LrtTensor *tensors;
     int count;
+    const json_t *network = json_object_get(run->settings, "network");
     if (!lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error))
         return false;
-    bool ok = write_folder(run, directory, json_string_value(json_object_get(run->settings, "adapter_config")), tensors, count, error) &&
+    const char *config = json_string_value(json_object_get(run->settings, "adapter_config"));
+    bool ok = (!network || put_table(tensors, &count, network, error)) && write_folder(run, directory, config, tensors, count, error) &&
               save_for_peft(run, directory, tensors, count, error);
     lrt_free_tensors(tensors, count);
     return ok;

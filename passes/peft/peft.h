@@ -68,6 +68,7 @@ typedef struct PeftSpec {
     int64_t drop_first;            /* AdapterDrop: blocks from the first on without adapter */
     int64_t blocks;                /* top: how many of the last blocks are trained */
     int64_t prefix, infix;         /* learned tokens before the text, and behind the prompt */
+    int64_t projection;            /* prefix tuning: hidden width of the network that makes the table; 0: it is trained itself */
     bool infer;                    /* --with: nothing is trained, the adapter's tensors are constants */
     const char *origin;            /* for messages: "--lora q,v" or "DIR/adapter_config.json" */
     const char *base;              /* folder of the base model, for the adapter's config; NULL: not known */
@@ -101,6 +102,11 @@ typedef struct PeftBlock {
     double factor;
 } PeftBlock;
 
+/* What a table of learned tokens is made by: table = tanh(embedding weight1' + bias1) weight2' + bias2. */
+typedef struct PeftNetwork {
+    const char *table, *embedding, *weight1, *bias1, *weight2, *bias2;
+} PeftNetwork;
+
 typedef struct PeftResult {
     const char *method;
     PeftMerge *merges;
@@ -110,6 +116,7 @@ typedef struct PeftResult {
     int64_t prefix, infix;         /* learned tokens that stand in every sequence */
     bool virtual_logits;           /* ... and whose logits count among the model's */
     bool predict_first;            /* the last of them predicts the first token */
+    const PeftNetwork *network;    /* the adapter's file has its table in place of the others; NULL: all are as they are trained */
     const char *matched;           /* text: what was selected, for the user */
     const char *settings;          /* JSON text of adapter_config.json for what is saved (arena) */
     const char *peft_settings;     /* the same for the equivalent adapter in PEFT's form; NULL: `settings` is PEFT's */

@@ -105,6 +105,25 @@ class Adapters(Model):
             self.checks.run(self.scratch / "train", "--tensors", self.scratch / "in", "--gradients", self.scratch / "g")
             self.checks.within(abs(float(load(self.scratch / "g")["loss"]) - reference) / reference, 1e-6, f"{name}: begins at the base")
 
+    def projected_prefix(self):
+        """A prefix that a network makes: its gradients, and the table that is written is the prefix that was trained."""
+        batches = plain(load(self.folder / "train_batches.safetensors"))
+        save(self.scratch / "batches", batches)
+        if not self.compile("train", "--method", "prefix_tuning:tokens=5,projection=24"):
+            return
+        checked = self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batches", "--check") or ""
+        self.checks.that("prompt_encoder.transform.0.weight" in checked, "projected prefix: gradients are finite differences")
+        out, rates = self.scratch / "projected", ("--lr", 0.02, "--schedule", "constant")
+        self.steps(out, 3, *rates)
+        self.checks.run(self.scratch / "train", "--tensors", self.scratch / "batches", "--steps", 4, "--out", self.scratch / "further", "--metrics",
+                        self.scratch / "m", *rates)
+        trained = json.loads((self.scratch / "m").read_text().splitlines()[3])["loss"] # of the fourth batch, before its step
+        self.checks.that(list(load(out / "adapter_model.safetensors")) == ["prompt_embeddings"], "projected prefix: only the table is written")
+        given = {k: v[3] for k, v in batches.items()}
+        if self.compile("program", "--with", out):
+            got = loss(self.logits("program", given)[:, -given["labels"].shape[1]:], given["labels"])
+            self.checks.within(abs(got - trained) / trained, 1e-6, "projected prefix: loss --with")
+
     def high_rank(self):
         """A rank above the width, which PEFT allows, is read; a new adapter of that rank is an error."""
         source, folder = self.folder / "adapters/rslora", self.scratch / "high"
@@ -131,7 +150,7 @@ def main():
         model = Adapters(loracc, name, pathlib.Path(scratch))
         for number, options in enumerate(SETTINGS[name]):
             model.round_trip(number, options)
-        for part in model.equivalent, model.changed_settings, model.computed_start, model.high_rank:
+        for part in model.equivalent, model.changed_settings, model.computed_start, model.projected_prefix, model.high_rank:
             part()
         model.checks.finish()
 
