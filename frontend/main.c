@@ -88,38 +88,72 @@ static const char *adapter_option(const Driver *d)
     return NULL;
 }
 
-/* A new adapter: --method, and for LoRA --lora and its companions. */
+/* LoRA by --lora and its companions; settings by --method come after. */
+static bool read_lora(Driver *d, PeftSpec *spec)
+{
+    const char *roles = option(d, OPTION_LORA);
+    spec->method = "lora";
+    if (roles)
+        spec->origin = arena_format(d->arena, "--lora %s", roles);
+    return option_integer(&d->options, OPTION_RANK, 8, 1, 65536, &spec->rank, &d->diag) &&
+           option_real(&d->options, OPTION_ALPHA, 0, 0, 1e9, &spec->alpha, &d->diag) &&
+           option_real(&d->options, OPTION_DROPOUT, 0, 0, 0.999, &spec->dropout, &d->diag) &&
+           (!roles || peft_parse_lora(spec, roles, d->arena, &d->diag));
+}
+
+/* What neither said. */
+static bool complete_lora(Driver *d, PeftSpec *spec)
+{
+    if (spec->alpha <= 0)
+        spec->alpha = 2.0 * (double)spec->rank;
+    return spec->target_count || peft_parse_lora(spec, "q,v", d->arena, &d->diag);
+}
+
+/* A new adapter: --lora, and each --method, one spec after the other; what is said of LoRA is of one. */
 static bool read_new_adapter(Driver *d)
 {
-    PeftSpec *spec = &d->spec;
-    const char *lora = option(d, OPTION_LORA), *method = option(d, OPTION_METHOD);
-    spec->method = "lora";
-    if (lora)
-        spec->origin = arena_format(d->arena, "--lora %s", lora);
-    if (!option_integer(&d->options, OPTION_RANK, 8, 1, 65536, &spec->rank, &d->diag) ||
-        !option_real(&d->options, OPTION_ALPHA, 0, 0, 1e9, &spec->alpha, &d->diag) ||
-        !option_real(&d->options, OPTION_DROPOUT, 0, 0, 0.999, &spec->dropout, &d->diag))
+    PeftSpec *lora = NULL, *last = NULL;
+    if (option(d, OPTION_LORA))
+        lora = last = &d->spec;
+    if (lora && !read_lora(d, lora))
         return false;
+    for (int i = 0; i < d->options.given_count; i++) {
+        const char *text = d->options.given[i].value;
+        if (d->options.given[i].id != OPTION_METHOD)
+            continue;
+        const PeftMethod *method = peft_method_of(text, d->arena);
+        bool is_lora = method && !strcmp(method->name, "lora"), again = is_lora && lora;
+        PeftSpec *spec = again ? lora : last ? (last->next = ARENA_NEW(d->arena, PeftSpec)) : &d->spec;
+        if (is_lora && !again && !read_lora(d, lora = spec))
+            return false;
+        if (!peft_parse_method(spec, text, d->arena, &d->diag))
+            return false;
+        last = again ? last : spec;
+    }
+    if (!lora && (option(d, OPTION_RANK) || option(d, OPTION_ALPHA) || option(d, OPTION_DROPOUT))) {
+        diag_error(&d->diag, nowhere, "--rank, --alpha and --dropout are LoRA's; method '%s' has settings of its own: --method %s:key=value",
+                   d->spec.method, d->spec.method);
+        return false;
+    }
     if (option(d, OPTION_TRAIN)) {
         int count;
-        spec->train = peft_parse_names(option(d, OPTION_TRAIN), &count, d->arena);
-        spec->train_count = count;
+        d->spec.train = peft_parse_names(option(d, OPTION_TRAIN), &count, d->arena);
+        d->spec.train_count = count;
     }
-    if (lora && !peft_parse_lora(spec, lora, d->arena, &d->diag))
-        return false;
-    if (method && !peft_parse_method(spec, method, d->arena, &d->diag))
-        return false;
-    bool is_lora = !strcmp(spec->method, "lora");
-    if (!is_lora && (lora || option(d, OPTION_RANK) || option(d, OPTION_ALPHA) || option(d, OPTION_DROPOUT))) {
-        diag_error(&d->diag, nowhere, "--lora, --rank, --alpha and --dropout are LoRA's; method '%s' has settings of its own: "
-                   "--method %s:key=value", spec->method, spec->method);
+    return !lora || complete_lora(d, lora);
+}
+
+/* Settings beside those of an adapter: what is trained is not what it says any more. */
+static bool change_settings(Driver *d)
+{
+    const char *method = option(d, OPTION_METHOD);
+    if (method && d->spec.next) {
+        diag_error(&d->diag, nowhere, "--method %s: the adapter combines several methods, whose settings stay as they are", method);
         return false;
     }
-    if (is_lora && spec->alpha <= 0)
-        spec->alpha = 2.0 * (double)spec->rank;
-    if (is_lora && !spec->target_count)
-        return peft_parse_lora(spec, "q,v", d->arena, &d->diag);
-    return true;
+    if (method && strchr(method, ':'))
+        d->files.adapter_config = NULL;
+    return !method || peft_parse_method(&d->spec, method, d->arena, &d->diag);
 }
 
 static bool read_adaptation(Driver *d)
@@ -135,12 +169,8 @@ static bool read_adaptation(Driver *d)
     d->spec.infer = option(d, OPTION_WITH) != NULL || d->merging;
     if (!d->has_method)
         return true;
-    if (adapter ? !main_read_adapter(&d->files, adapter, &d->spec, d->arena, &d->diag) : !read_new_adapter(d))
+    if (adapter ? !main_read_adapter(&d->files, adapter, &d->spec, d->arena, &d->diag) || !change_settings(d) : !read_new_adapter(d))
         return false;
-    if (adapter && option(d, OPTION_METHOD) && !peft_parse_method(&d->spec, option(d, OPTION_METHOD), d->arena, &d->diag))
-        return false;
-    if (adapter && option(d, OPTION_METHOD) && strchr(option(d, OPTION_METHOD), ':'))
-        d->files.adapter_config = NULL; /* what is trained is not what it says any more */
     return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
 }
 

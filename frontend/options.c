@@ -52,19 +52,21 @@ static bool parse_option(Options *options, const char *argument, const char *nex
         return false;
     }
     const char *value = name[length] == '=' ? name + length + 1 : NULL;
-    if (!table[id].argument) {
-        options->value[id] = value ? value : "";
-        return true;
-    }
-    if (!value) {
+    if (!value && table[id].argument) {
         value = next;
         *used = true;
     }
-    if (!value) {
+    if (!value && table[id].argument) {
         diag_error(diag, nowhere, "--%s needs a value: %s", table[id].name, table[id].argument);
         return false;
     }
-    options->value[id] = value;
+    if (options->given_count == OPTIONS_MAX) {
+        diag_error(diag, nowhere, "more than %d options", OPTIONS_MAX);
+        return false;
+    }
+    options->value[id] = value ? value : "";
+    options->given[options->given_count].id = (OptionId)id;
+    options->given[options->given_count++].value = options->value[id];
     return true;
 }
 

@@ -11,8 +11,15 @@ typedef enum OptionId {
     OPTION_COUNT
 } OptionId;
 
+enum { OPTIONS_MAX = 64 };
+
 typedef struct Options {
-    const char *value[OPTION_COUNT]; /* NULL: not given; a switch that is given: "" */
+    const char *value[OPTION_COUNT]; /* NULL: not given; a switch that is given: ""; one that is given again: the last */
+    struct {
+        OptionId id;
+        const char *value;
+    } given[OPTIONS_MAX];            /* all of them, in their order */
+    int given_count;
     const char *input;               /* MODEL.ldl */
     int64_t number[OPTION_COUNT];    /* of options read by option_integer */
 } Options;

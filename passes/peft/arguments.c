@@ -201,6 +201,12 @@ static const PeftMethod *named(const char *name, const char **settings)
     return peft_find_method(name);
 }
 
+const PeftMethod *peft_method_of(const char *text, Arena *arena)
+{
+    const char *settings;
+    return named(arena_strndup(arena, text, strcspn(text, ":")), &settings);
+}
+
 bool peft_parse_method(PeftSpec *spec, const char *text, Arena *arena, Diag *diag)
 {
     size_t length = strcspn(text, ":");

@@ -28,4 +28,4 @@ static bool apply(PeftRewrite *r)
     return true;
 }
 
-const PeftMethod peft_bitfit = {.name = "bitfit", .summary = "the biases only (Ben Zaken et al., 2021)", .apply = apply};
+const PeftMethod peft_bitfit = {.name = "bitfit", .summary = "the biases only (Ben Zaken et al., 2021)", .apply = apply, .kind = PEFT_WEIGHTS};

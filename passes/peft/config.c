@@ -284,6 +284,34 @@ static bool read_split_lora(Reader *r)
     return true;
 }
 
+static bool read_any(Reader *r);
+
+static bool is_combined(const json_t *root)
+{
+    const char *method = json_string_value(json_object_get(root, "method"));
+    return method && !strcmp(method, "combined");
+}
+
+/* Several methods, in their order. */
+static bool read_combined(Reader *r)
+{
+    const json_t *parts = json_object_get(r->root, "parts");
+    PeftSpec *spec = r->spec;
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        Reader part = *r;
+        part.root = json_array_get(parts, i);
+        if (i)
+            spec = spec->next = ARENA_NEW(r->arena, PeftSpec);
+        part.spec = spec;
+        spec->origin = r->path;
+        if (is_combined(part.root))
+            return bad(r, "parts", "a list of the settings of single methods");
+        if (!read_any(&part))
+            return false;
+    }
+    return json_array_size(parts) > 0 || bad(r, "parts", "a list of the settings of single methods");
+}
+
 static bool read_any(Reader *r)
 {
     const json_t *type = json_object_get(r->root, "peft_type"), *method = json_object_get(r->root, "method");
@@ -304,6 +332,8 @@ static bool read_any(Reader *r)
     }
     if (json_is_string(method) && !strcmp(json_string_value(method), "split_lora"))
         return read_split_lora(r);
+    if (is_combined(r->root))
+        return read_combined(r);
     const PeftMethod *known = json_is_string(method) ? peft_find_method(json_string_value(method)) : NULL;
     if (known && !known->settings)
         return read_keys(r, known);

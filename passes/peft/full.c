@@ -8,4 +8,4 @@ static bool apply(PeftRewrite *r)
     return true;
 }
 
-const PeftMethod peft_full = {.name = "full", .summary = "every weight", .apply = apply};
+const PeftMethod peft_full = {.name = "full", .summary = "every weight", .apply = apply, .kind = PEFT_WEIGHTS};

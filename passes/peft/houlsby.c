@@ -27,4 +27,4 @@ static bool apply(PeftRewrite *r)
 static const PeftKey keys[] = {BOTTLENECK_KEYS("silu"), PEFT_KEY("drop_first", INT, drop_first, 0, 100000, NULL)};
 
 const PeftMethod peft_houlsby = {.name = "houlsby", .summary = "bottlenecks behind attention and feed-forward (Houlsby et al., 2019)",
-                                 .apply = apply, .keys = keys, .key_count = sizeof keys / sizeof *keys};
+                                 .apply = apply, .keys = keys, .key_count = sizeof keys / sizeof *keys, .kind = PEFT_MODULES};

@@ -37,4 +37,4 @@ static bool apply(PeftRewrite *r)
 static const PeftKey keys[] = {BOTTLENECK_KEYS("relu"), PEFT_KEY("drop_first", INT, drop_first, 0, 100000, NULL)};
 
 const PeftMethod peft_lin = {.name = "lin", .summary = "a normed bottleneck behind every block (Lin et al., 2020)", .apply = apply,
-                             .keys = keys, .key_count = sizeof keys / sizeof *keys};
+                             .keys = keys, .key_count = sizeof keys / sizeof *keys, .kind = PEFT_MODULES};

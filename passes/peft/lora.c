@@ -264,8 +264,8 @@ static const PeftKey keys[] = {
     PEFT_KEY("bias", BIAS, bias, 0, 0, NULL),
 };
 
-const PeftMethod peft_lora = {"lora", "low-rank update of the selected products (Hu et al., 2021)", apply, keys,
-                              sizeof keys / sizeof *keys, peft_lora_settings};
+const PeftMethod peft_lora = {.name = "lora", .summary = "low-rank update of the selected products (Hu et al., 2021)", .apply = apply,
+                              .keys = keys, .key_count = sizeof keys / sizeof *keys, .settings = peft_lora_settings};
 
 /* LoRA as the paper's code has it in DeBERTa: where a weight meets tokens, but not where it meets relative positions. */
 static const PeftKey content_keys[] = {

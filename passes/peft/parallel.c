@@ -27,4 +27,4 @@ static bool apply(PeftRewrite *r)
 static const PeftKey keys[] = {BOTTLENECK_KEYS("relu"), PEFT_KEY("scale", REAL, scale, 0, 1e6, "4")};
 
 const PeftMethod peft_parallel = {.name = "parallel", .summary = "a bottleneck beside every feed-forward part (He et al., 2022)",
-                                  .apply = apply, .keys = keys, .key_count = sizeof keys / sizeof *keys};
+                                  .apply = apply, .keys = keys, .key_count = sizeof keys / sizeof *keys, .kind = PEFT_MODULES};

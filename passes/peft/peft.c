@@ -44,7 +44,7 @@ static void count_parameters(const Graph *graph, PeftResult *result)
 }
 
 /* What was selected, by role and by kind of tensor. */
-static const char *describe(const Graph *graph, const PeftSpec *spec, const PeftResult *result)
+static const char *describe(const Graph *graph, const PeftResult *result)
 {
     Text text = {.arena = graph->arena};
     int tensors = 0, layers = 0;
@@ -57,31 +57,114 @@ static const char *describe(const Graph *graph, const PeftSpec *spec, const Peft
         if (param->layer >= 0 && param->layer < graph->layer_count && !seen[param->layer])
             seen[param->layer] = true, layers++;
     }
-    text_format(&text, "%s: %d tensors in %d of %d layers, %lld of %lld parameters trained (%.3f %%)\n", spec->method, tensors, layers,
+    text_format(&text, "%s: %d tensors in %d of %d layers, %lld of %lld parameters trained (%.3f %%)\n", result->method, tensors, layers,
                 graph->layer_count, (long long)result->trained_parameters, (long long)result->total_parameters,
                 100 * (double)result->trained_parameters / (double)result->total_parameters);
     return text.data;
 }
 
-bool peft(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
+/* --- several methods ------------------------------------------------------------------------------------------------------- */
+
+static bool check_combination(const PeftSpec *spec, Arena *arena, Diag *diag)
 {
-    const PeftMethod *method = peft_find_method(spec->method);
-    if (!method) {
-        peft_unknown_method(spec->method, graph->arena, diag);
+    static const char *const why[] = {[PEFT_PRODUCTS] = "rewrite the same products", [PEFT_MODULES] = "put modules into the blocks",
+                                      [PEFT_TOKENS] = "put learned tokens into the sequence", [PEFT_WEIGHTS] = "train weights whole"};
+    const PeftMethod *of_kind[4] = {NULL};
+    for (; spec; spec = spec->next) {
+        const PeftMethod *method = peft_find_method(spec->method);
+        if (!method) {
+            peft_unknown_method(spec->method, arena, diag);
+            return false;
+        }
+        const PeftMethod *other = of_kind[method->kind];
+        of_kind[method->kind] = method;
+        if (other) {
+            diag_error(diag, peft_nowhere, "methods '%s' and '%s' both %s; choose one", other->name, method->name, why[method->kind]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A weight is trained whole or has an update, not both. */
+static bool check_updates(const PeftResult *result, const PeftSpec *spec, Diag *diag)
+{
+    for (int i = 0; i < result->merge_count; i++) {
+        const PeftMerge *m = &result->merges[i];
+        if (!m->a || !m->param || !m->param->adapter)
+            continue;
+        diag_error(diag, peft_nowhere, "%s: '%s' is to be trained whole and has an update of its own; choose one, or keep them apart with --layers",
+                   spec->origin, m->tensor);
         return false;
     }
-    PeftRewrite r = {.graph = graph, .spec = spec, .result = result, .diag = diag, .node_count = graph->node_count};
-    r.map = ARENA_ARRAY(graph->arena, Node *, graph->node_count + 1);
+    return true;
+}
+
+/* What replaces a tensor comes before what changes it. */
+static void put_replacements_first(PeftResult *result, Arena *arena)
+{
+    PeftMerge *sorted = ARENA_ARRAY(arena, PeftMerge, result->merge_count + 1);
+    int count = 0;
+    for (int changes = 0; changes < 2; changes++)
+        for (int i = 0; i < result->merge_count; i++)
+            if ((result->merges[i].a || result->merges[i].factor) == changes)
+                sorted[count++] = result->merges[i];
+    result->merges = sorted;
+}
+
+/* One method, with what is the same for all of them. */
+static bool apply_one(PeftRewrite *r, const PeftSpec *first, const PeftSpec *spec)
+{
+    const PeftMethod *method = peft_find_method(spec->method);
+    PeftSpec part = *spec;
+    part.tensors = first->tensors, part.tensor_count = first->tensor_count;
+    part.infer = first->infer, part.base = first->base;
+    if (!part.layer_count)
+        part.layers = first->layers, part.layer_count = first->layer_count;
+    r->spec = &part;
+    r->node_count = r->graph->node_count;
+    r->map = ARENA_ARRAY(r->graph->arena, Node *, r->node_count + 1);
+    int errors = r->diag->errors;
+    if (!method->apply(r))
+        return false;
+    rewrite_train_further(r, method->settings != NULL);
+    if (r->diag->errors > errors)
+        return false;
+    graph_replace_all(r->graph, r->map, r->node_count);
+    r->result->settings = peft_settings(r, method);
+    return true;
+}
+
+/* What several methods did: {"method": "combined", "parts": [SETTINGS, ...]} */
+static void combine(PeftResult *result, Text *methods, Text *settings)
+{
+    text_add(settings, "\n]}");
+    result->method = methods->data;
+    result->settings = settings->data;
+    result->peft_settings = NULL;
+    result->block_count = 0;
+    put_replacements_first(result, settings->arena);
+}
+
+bool peft(Graph *graph, const PeftSpec *spec, PeftResult *result, Diag *diag)
+{
+    PeftRewrite r = {.graph = graph, .result = result, .diag = diag};
     int errors = diag->errors;
-    result->method = method->name;
-    if (!method->apply(&r))
+    if (!check_combination(spec, graph->arena, diag))
         return false;
-    rewrite_train_further(&r, method->settings != NULL);
-    if (diag->errors > errors)
+    Text methods = {.arena = graph->arena}, settings = methods;
+    for (const PeftSpec *s = spec; s; s = s->next) {
+        if (!apply_one(&r, spec, s))
+            return false;
+        result->method = peft_find_method(s->method)->name;
+        text_format(&methods, "%s%s", s == spec ? "" : "+", result->method);
+        text_format(&settings, "%s%s", s == spec ? "{\n\"method\": \"combined\",\n\"parts\": [\n" : ",\n", result->settings);
+    }
+    if (spec->next)
+        combine(result, &methods, &settings);
+    if (!check_updates(result, spec, diag))
         return false;
-    graph_replace_all(graph, r.map, r.node_count);
     count_parameters(graph, result);
-    result->settings = peft_settings(&r, method);
-    result->matched = describe(graph, spec, result);
+    result->matched = describe(graph, result);
     return diag->errors == errors;
 }

@@ -30,8 +30,10 @@ typedef struct PeftTensor {
     int64_t shape[4];
 } PeftTensor;
 
-typedef struct PeftSpec {
+typedef struct PeftSpec PeftSpec;
+struct PeftSpec {
     const char *method;            /* row of peft.def: "lora" */
+    PeftSpec *next;                /* another method, applied after this one; what is not of the method is as here; NULL: none */
     const char *const *targets;    /* roles ("q"), module names or paths ("c_attn", "h.0.attn.c_attn"), "all-linear" */
     int64_t target_count;
     bool by_role;                  /* targets are roles even where an adapter is given */
@@ -72,7 +74,7 @@ typedef struct PeftSpec {
     bool infer;                    /* --with: nothing is trained, the adapter's tensors are constants */
     const char *origin;            /* for messages: "--lora q,v" or "DIR/adapter_config.json" */
     const char *base;              /* folder of the base model, for the adapter's config; NULL: not known */
-} PeftSpec;
+};
 
 /* A low-rank pair and its fold into a base tensor: file[out slice] += scale * B A (as [out, in], or its transpose); without `a` the
  * tensor becomes `b`; with `factor` its rows (its columns, when transposed) out_start .. out_stop - 1 are multiplied by that vector's. */
@@ -143,12 +145,15 @@ typedef struct PeftKey {
 /* A method: one file each, listed in peft.def.  Methods that PEFT has are stored in its form (settings.c); the others as
  * {"method": NAME, "key": value ...}. */
 typedef struct PeftRewrite PeftRewrite;
+/* What a method rewrites: of each kind one may be chosen, and the chosen ones are combined. */
+typedef enum PeftKind { PEFT_PRODUCTS, PEFT_MODULES, PEFT_TOKENS, PEFT_WEIGHTS } PeftKind;
 typedef struct PeftMethod {
     const char *name, *summary;
     bool (*apply)(PeftRewrite *rewrite);
     const PeftKey *keys;
     int key_count;
     const char *(*settings)(const PeftRewrite *rewrite); /* adapter_config.json in PEFT's form; NULL: the method is not PEFT's */
+    PeftKind kind;
 } PeftMethod;
 extern const PeftMethod *const peft_methods[];
 extern const int peft_method_count;
@@ -161,5 +166,7 @@ extern const PeftVariant peft_variants[];
 extern const int peft_variant_count;
 
 const PeftMethod *peft_find_method(const char *name);
+/* Of "NAME" or "NAME:key=value,...", which may be a variant's; NULL: there is none. */
+const PeftMethod *peft_method_of(const char *text, Arena *arena);
 /* Reports it, with a suggestion. */
 void peft_unknown_method(const char *name, Arena *arena, Diag *diag);

@@ -44,7 +44,7 @@ static const PeftKey prompt_keys[] = {PEFT_KEY("tokens", INT, prefix, 1, 100000,
 
 const PeftMethod peft_prefix_embedding = {.name = "prefix_embedding",
                                           .summary = "learned embeddings before and behind the prompt (PreEmbed of the LoRA paper)",
-                                          .apply = apply, .keys = keys, .key_count = 2};
+                                          .apply = apply, .keys = keys, .key_count = 2, .kind = PEFT_TOKENS};
 const PeftMethod peft_prompt_tuning = {.name = "prompt_tuning", .summary = "learned embeddings before the text (Lester et al., 2021)",
                                        .apply = apply_prompt_tuning, .keys = prompt_keys, .key_count = 1,
-                                       .settings = peft_prompt_settings};
+                                       .settings = peft_prompt_settings, .kind = PEFT_TOKENS};

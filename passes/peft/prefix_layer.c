@@ -30,4 +30,4 @@ static const PeftKey keys[] = {VIRTUAL_KEYS};
 
 const PeftMethod peft_prefix_layer = {.name = "prefix_layer",
                                       .summary = "learned activations before and behind the prompt, in every layer (PreLayer)",
-                                      .apply = apply, .keys = keys, .key_count = 2};
+                                      .apply = apply, .keys = keys, .key_count = 2, .kind = PEFT_TOKENS};

@@ -71,4 +71,4 @@ static const PeftKey keys[] = {PEFT_KEY("tokens", INT, prefix, 1, 100000, "20"),
 
 const PeftMethod peft_prefix_tuning = {.name = "prefix_tuning",
                                        .summary = "learned keys and values before those of the text (Li and Liang, 2021)",
-                                       .apply = apply, .keys = keys, .key_count = 2, .settings = peft_prefix_settings};
+                                       .apply = apply, .keys = keys, .key_count = 2, .settings = peft_prefix_settings, .kind = PEFT_TOKENS};

@@ -20,4 +20,4 @@ static bool apply(PeftRewrite *r)
 static const PeftKey keys[] = {PEFT_KEY("layers", INT, blocks, 1, 100000, "2")};
 
 const PeftMethod peft_top_layers = {.name = "top_layers", .summary = "the last blocks, whole (FT-Top2 of Li and Liang, 2021)",
-                                    .apply = apply, .keys = keys, .key_count = 1};
+                                    .apply = apply, .keys = keys, .key_count = 1, .kind = PEFT_WEIGHTS};

@@ -18,7 +18,8 @@ from goldens import Model
 SETTINGS = {
     "gpt2": ["--lora q,v --method lora:rslora=1", "--lora q=4:8,v=3 --layers 1:2", "--lora k,up=5 --method lora:bias=lora_only", "--lora q --train norm",
              "--lora c_attn=3:6,mlp.c_proj=5", "--lora o=4:8,down=2:3 --train bias", "--lora up --train k", "--lora up --train embed", "--lora embed",
-             "--lora q,v=3:5 --method pissa", "--lora mlp.c_proj,o=3 --method olora"],
+             "--lora q,v=3:5 --method pissa", "--lora mlp.c_proj,o=3 --method olora", "--lora q,up --method bitfit", "--method ia3 --method bitfit",
+             "--lora q --layers 0 --method top_layers:layers=1"],
     "llama": ["--lora q_proj=3:5,down=4 --method lora:rslora=1", "--lora q,v --layers 0,2 --train norm", "--lora up --train embed", "--lora embed",
               "--lora q,down=3:7 --method pissa:rslora=1", "--lora k,gate --method olora"],
 }

@@ -77,6 +77,8 @@ class Test:
         self.compile("a layer there is not", "--lora", "q", "--layers", "5", parts=("layer 5",))
         self.compile("no such method", "--method", "lara", parts=("lara", "lora"), lines=2)
         self.compile("no such setting", "--method", "lora:rnk=3", parts=("rnk",), lines=2)
+        self.compile("two methods of one kind", "--lora", "q", "--method", "ia3", parts=("'lora'", "'ia3'"))
+        self.compile("an update of what is trained whole", "--lora", "q", "--method", "top_layers:layers=1", parts=("q_proj", "--layers"))
         self.compile("no such initial values", "--method", "lora:init=pisa", parts=("pisa", "pissa"))
         self.refused("initial values of weights that are not there", [self.loracc, self.ldl, "--config", self.model / "config.json", "--method", "pissa",
                      "-o", self.folder / "never"], "--weights", lines=2, out=self.folder / "never")

@@ -10,6 +10,8 @@ import numpy as np
 from common import GOLDENS, ROOT, Checks, load, plain, save
 
 MODEL = GOLDENS / "gpt2"
+COMBINED = ["prefix_embedding:prefix=3,infix=2 --method lora", "lora:targets=c_attn --method prefix_layer --method bitfit",
+            "pissa:targets=down --method houlsby --method prefix_tuning:tokens=3", "vera --method parallel --method prompt_tuning:tokens=4"]
 SETTINGS = {"dora": "dora:targets=c_attn", "adapterdrop": "adapterdrop:drop_first=1"}  # for this small model
 
 
@@ -37,10 +39,10 @@ def main():
         checks.that("lora" in names and "houlsby" in names and len(names) > 12, f"{len(names)} methods")
         checks.run(*compile, "-o", scratch / "base")
         base = logits(scratch / "base", scratch / "in", scratch, checks)
-        for name in names:
-            out = scratch / name
+        for name in names + COMBINED:
+            out = scratch / name.replace(" ", "")
             (scratch / "with").unlink(missing_ok=True)
-            checks.run(*compile, "--method", SETTINGS.get(name, name), "--layers", 1, "--train", "norm", "-o", scratch / "train")
+            checks.run(*compile, "--method", *SETTINGS.get(name, name).split(), "--layers", 1, "--train", "norm", "-o", scratch / "train")
             checks.run(scratch / "train", "--tensors", batches, "--out", out, "--steps", 1, "--lr", 0.01)
             checks.run(*compile, "--with", out, "-o", scratch / "with")
             checks.run(*compile, "--adapter", out, "-o", scratch / "train")
