@@ -18,6 +18,13 @@ enum {
     COST_DROPOUT = 10,
 };
 
+/* A parameter whose gradient has a sum as a term. */
+typedef struct Claim Claim;
+struct Claim {
+    Param *param;
+    const Claim *next;
+};
+
 typedef struct Fuser {
     Schedule *schedule;
     Graph *graph;
@@ -30,7 +37,7 @@ typedef struct Fuser {
     const Node **second_of; /* product -> low-rank product */
     bool *absorbed;         /* computed inside a product's kernel */
     bool *stored;           /* must be in memory */
-    Param **gradient_of;    /* leaf of a gradient's sum -> its parameter */
+    const Claim **claims;   /* leaf of a gradient's sum -> whose it is; several weights may have equal gradients */
     int *cost;              /* of computing it in place */
     int *need;              /* the last kernel that computing it in place waits for */
     int *ready;             /* the kernel that puts it in memory */
@@ -152,9 +159,11 @@ static void claim_gradient(Fuser *f, Node *node, Param *param)
     }
     bool sums_tokens = (op_info[node->op].class == OC_GEMM && node->attrs.ta) || node->op == OP_SCATTER ||
                        (node->op == OP_SUM_TO && is_rows(node->inputs[0]) && !is_rows(node));
-    if (!sums_tokens || f->gradient_of[node->id])
+    if (!sums_tokens)
         fail(f, node);
-    f->gradient_of[node->id] = param;
+    Claim *claim = ARENA_NEW(f->arena, Claim);
+    *claim = (Claim){param, f->claims[node->id]};
+    f->claims[node->id] = claim;
 }
 
 static void claim_gradients(Fuser *f)
@@ -357,12 +366,12 @@ static void add_attention_grad(Fuser *f, const Node *node, AttentionWork *work)
     kernel->work->bytes = (bytes + 63) / 64 * 64;
 }
 
-static void add_gradient(Fuser *f, const Node *node)
+static void add_gradient(Fuser *f, const Node *node, Param *param)
 {
     OpClass class = op_info[node->op].class;
     KernelKind kind = class == OC_GEMM ? KERNEL_GEMM_TN : node->op == OP_SCATTER ? KERNEL_SCATTER : KERNEL_COLUMN_SUM;
     Kernel *kernel = add_kernel(f, kind, node);
-    kernel->gradient = f->gradient_of[node->id];
+    kernel->gradient = param;
     kernel->row_dim = node_row_dim(node->inputs[0]);
     kernel->width = node_columns(node->inputs[0]);
 }
@@ -377,8 +386,9 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
 {
     OpClass class = op_info[node->op].class;
     note_need(f, node);
-    if (f->gradient_of[node->id]) {
-        add_gradient(f, node);
+    if (f->claims[node->id]) {
+        for (const Claim *claim = f->claims[node->id]; claim; claim = claim->next)
+            add_gradient(f, node, claim->param);
     } else if (f->absorbed[node->id]) {
         return;
     } else if (f->anchor_of[node->id]) {
@@ -452,7 +462,7 @@ bool fuse(Schedule *schedule, AttentionWork *attention_work, Arena *arena, Diag 
     f.second_of = ARENA_ARRAY(arena, const Node *, n);
     f.absorbed = ARENA_ARRAY(arena, bool, n);
     f.stored = ARENA_ARRAY(arena, bool, n);
-    f.gradient_of = ARENA_ARRAY(arena, Param *, n);
+    f.claims = ARENA_ARRAY(arena, const Claim *, n);
     f.cost = ARENA_ARRAY(arena, int, n);
     f.need = ARENA_ARRAY(arena, int, n);
     f.ready = ARENA_ARRAY(arena, int, n);

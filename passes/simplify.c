@@ -37,9 +37,6 @@ static bool swaps_last_two(const Node *n)
     return n->attrs.dims.at[rank - 2] == rank - 1;
 }
 
-/* merge_heads(split_heads(x)) = x */
-RULE(merge_split) { (void)g; return n->op == OP_MERGE_HEADS && A->op == OP_SPLIT_HEADS ? A->inputs[0] : NULL; }
-
 /* split_heads(merge_heads(x)) = x, for the same heads */
 RULE(split_merge)
 {
@@ -78,25 +75,32 @@ RULE(merge_where)
     return graph_add(g, OP_WHERE, NULL, 3, (Node *[]){A->inputs[0], a, b});
 }
 
-/* merge_heads of a part of what is laid out as [T, heads, size]: columns of each head */
+/* x [T, heads * size] that a value [heads, T, size] is the heads of; NULL if it is something else */
+static Node *heads_of(const Node *n)
+{
+    if (n->op == OP_SPLIT_HEADS)
+        return n->inputs[0];
+    const Dims *axes = &n->attrs.dims;
+    bool turned = n->op == OP_PERMUTE && axes->count == 3 && axes->at[0] == 1 && axes->at[1] == 0;
+    const Node *folded = turned ? n->inputs[0] : NULL;
+    return folded && folded->op == OP_RESHAPE && folded->inputs[0]->type.rank == 2 ? folded->inputs[0] : NULL;
+}
+
+/* merge_heads of the heads of x is x, that of a part of each head a selection of its columns */
 RULE(merge_part)
 {
     if (n->op != OP_MERGE_HEADS)
         return NULL;
     const Node *part = A->op == OP_SLICE && (A->attrs.axis == 2 || A->attrs.axis == -1) ? A : NULL;
-    const Node *turned = part ? part->inputs[0] : A;
-    if (turned->op != OP_PERMUTE || turned->attrs.dims.count != 3 || turned->attrs.dims.at[0] != 1 || turned->attrs.dims.at[1] != 0)
-        return NULL;
-    const Node *folded = turned->inputs[0];
-    if (folded->op != OP_RESHAPE || folded->inputs[0]->type.rank != 2)
-        return NULL;
-    if (!part)
-        return folded->inputs[0];
+    const Node *whole = part ? part->inputs[0] : A;
+    Node *x = heads_of(whole);
+    if (!x || !part)
+        return x;
     Attrs attrs = attrs_default();
-    attrs.heads = folded->type.dim[1];
+    attrs.heads = whole->type.dim[0];
     attrs.start = part->attrs.start;
     attrs.stop = part->attrs.stop;
-    return graph_add(g, OP_HEAD_SLICE, &attrs, 1, &folded->inputs[0]);
+    return graph_add(g, OP_HEAD_SLICE, &attrs, 1, &x);
 }
 
 /* a @ b' and a' @ b are products that read an operand transposed */
@@ -173,9 +177,9 @@ RULE(fold)
 }
 
 static Rule *const rules[] = {
-    rule_merge_split,   rule_split_merge, rule_merge_rope,   rule_merge_scale, rule_merge_where, rule_merge_part, rule_transposed_operand,
-    rule_permute_twice, rule_neg_twice,   rule_neutral,      rule_reshape_twice, rule_same_shape,
-    rule_broadcast_operand, rule_fold,
+    rule_merge_part,    rule_split_merge, rule_merge_rope,    rule_merge_scale, rule_merge_where,       rule_transposed_operand,
+    rule_permute_twice, rule_neg_twice,   rule_neutral,       rule_reshape_twice, rule_same_shape,      rule_broadcast_operand,
+    rule_fold,
 };
 
 static Node *apply(Graph *graph, Node *node)
