@@ -35,6 +35,10 @@ static const struct {
      {LORA("gate", "v_proj"), .rank = 2, .alpha = 3}},
     {"llama", "{" LLAMA ", \"model_type\": \"qwen2\", \"attention_bias\": true}",
      {LORA("q"), .rank = 2, .alpha = 3, .bias = PEFT_BIAS_LORA_ONLY}},
+    {"phi", "{" LLAMA ", \"partial_rotary_factor\": 1}", {.method = "bitfit", .origin = "--method bitfit"}},
+    {"gpt-neox", "{" LLAMA ", \"rotary_pct\": 1}", {LORA("all-linear"), .rank = 2, .alpha = 3}},
+    {"gpt-neox", "{" LLAMA ", \"use_parallel_residual\": false, \"rotary_emb_base\": 100, \"rotary_pct\": 1}",
+     {LORA("qkv"), .rank = 2, .alpha = 3, .bias = PEFT_BIAS_ALL}},
 };
 enum { MODELS = sizeof models / sizeof *models };
 
