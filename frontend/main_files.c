@@ -130,6 +130,15 @@ bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *co
 
 /* --- adapters ------------------------------------------------------------------------------------------------------------- */
 
+/* Settings on slices need not say the rank. */
+static int64_t rank_of(const PeftSpec *spec)
+{
+    for (int i = 0; i < spec->tensor_count; i++)
+        if (strstr(spec->tensors[i].name, ".lora_A.weight"))
+            return spec->tensors[i].shape[0];
+    return 0;
+}
+
 bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag)
 {
     LrtError error = {LRT_OK, ""};
@@ -157,6 +166,9 @@ bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Aren
             tensors[i].shape[k] = tensor->shape[k];
     }
     spec->tensors = tensors;
+    spec->stacked = spec->split && lrt_safetensors_replaced(files->adapter);
+    if (spec->split && !spec->rank)
+        spec->rank = rank_of(spec);
     return true;
 }
 

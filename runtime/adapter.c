@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/file.h"
+#include "runtime/loralib.h"
 #include "runtime/weights.h"
 
 bool lrt_make_directory(const char *path, LrtError *error)
@@ -179,9 +180,18 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
 
 LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error)
 {
-    char *path = lrt_path_join(directory, "adapter_model.safetensors");
-    LrtSafetensors *file = path ? lrt_safetensors_open(path, error) : NULL;
+    char *path = lrt_path_join(directory, "adapter_model.safetensors"), *config = lrt_path_join(directory, "adapter_config.json");
+    LrtSafetensors *file = path && config ? lrt_safetensors_open(path, error) : NULL;
+    if (file && lrt_is_loralib(file)) {
+        json_t *settings = lrt_json_read(config, error);
+        if (!settings || !lrt_loralib_rename(file, path, settings, error)) {
+            lrt_safetensors_close(file);
+            file = NULL;
+        }
+        json_decref(settings);
+    }
     free(path);
+    free(config);
     return file;
 }
 

@@ -6,7 +6,7 @@
  * trained on and the names of its classes go into the file's metadata.  Slices of fused weights that were trained by themselves have
  * tensors that PEFT does not know; the equivalent adapter that it can load goes to DIR/peft. */
 bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error);
-/* Opens DIR/adapter_model.safetensors. */
+/* Opens DIR/adapter_model.safetensors; loralib's names become ours. */
 LrtSafetensors *lrt_adapter_open(const char *directory, LrtError *error);
 /* {"id2label": {"0": "no", ...}}, as a config.json has it: the classes that it was trained to tell apart; NULL: it names none. */
 json_t *lrt_adapter_names(const LrtSafetensors *adapter);

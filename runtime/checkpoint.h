@@ -75,6 +75,9 @@ void lrt_safetensors_close(LrtSafetensors *file);
 int lrt_safetensors_count(const LrtSafetensors *file);
 const LrtTensor *lrt_safetensors_tensor(const LrtSafetensors *file, int index);
 const LrtTensor *lrt_safetensors_find(const LrtSafetensors *file, const char *name);
+/* Other views of the file's data in place of its tensors; the file owns them and the array of their names from now on. */
+void lrt_safetensors_replace(LrtSafetensors *file, LrtTensor *tensors, int count, json_t *names);
+bool lrt_safetensors_replaced(const LrtSafetensors *file);
 /* Value of a key of `__metadata__`, or NULL. */
 const char *lrt_safetensors_metadata(const LrtSafetensors *file, const char *key);
 

@@ -13,7 +13,7 @@ enum { HEADER_MAX = 100000000 };
 struct LrtSafetensors {
     LrtMap map;
     char *path;
-    json_t *header; /* owns the names */
+    json_t *header, *names; /* own the names */
     LrtTensor *tensors;
     int count;
 };
@@ -190,6 +190,7 @@ void lrt_safetensors_close(LrtSafetensors *file)
     if (!file)
         return;
     json_decref(file->header);
+    json_decref(file->names);
     lrt_unmap(&file->map);
     free(file->tensors);
     free(file->path);
@@ -212,6 +213,20 @@ const LrtTensor *lrt_safetensors_find(const LrtSafetensors *file, const char *na
         if (!strcmp(file->tensors[i].name, name))
             return &file->tensors[i];
     return NULL;
+}
+
+void lrt_safetensors_replace(LrtSafetensors *file, LrtTensor *tensors, int count, json_t *names)
+{
+    free(file->tensors);
+    json_decref(file->names);
+    file->tensors = tensors;
+    file->count = count;
+    file->names = names;
+}
+
+bool lrt_safetensors_replaced(const LrtSafetensors *file)
+{
+    return file->names != NULL;
 }
 
 const char *lrt_safetensors_metadata(const LrtSafetensors *file, const char *key)

@@ -277,11 +277,13 @@ static bool read_split_lora(Reader *r)
         !read_number(r, "alpha", &alpha) || !read_number(r, "lora_dropout", &spec->dropout) || !read_patterns(r, true) ||
         !read_bias(r) || !read_layers(r) || !read_names(r, "modules_to_save", &spec->train, &spec->train_count, NULL))
         return false;
-    spec->rank = (int64_t)rank;
+    if (!spec->target_count)
+        return bad(r, "parts", "a list of the roles of slices, such as [\"q\", \"v\"]");
+    spec->rank = (int64_t)rank; /* 0: as the tensors have it */
     spec->alpha = alpha;
     spec->rslora = json_is_true(json_object_get(r->root, "use_rslora"));
     read_initial(r);
-    return true;
+    return alpha > 0 || bad(r, "alpha", "a number above 0; what the pairs give is multiplied by alpha / r");
 }
 
 static bool read_any(Reader *r);

@@ -222,13 +222,35 @@ static bool read_initial(Lora *l)
     return l->initial != NULL;
 }
 
+static int target_of(const PeftSpec *spec, const Param *param)
+{
+    int i = 0;
+    while (i < spec->target_count && strcmp(spec->targets[i], param->role) != 0)
+        i++;
+    return i;
+}
+
+/* Are the targets in the order of the slices, as loralib's factors are? */
+static bool check_order(Lora *l)
+{
+    for (int i = 1; i < l->site_count; i++) {
+        const Param *a = l->sites[i - 1].param, *b = l->sites[i].param;
+        if (strcmp(a->module, b->module) != 0 || (target_of(l->spec, a) < target_of(l->spec, b)) == (param_out(a).start < param_out(b).start))
+            continue;
+        diag_error(l->diag, peft_nowhere, "%s: \"parts\" has '%s' and '%s' in another order than '%s' has these slices", l->spec->origin,
+                   a->role, b->role, a->module);
+        return false;
+    }
+    return true;
+}
+
 static bool adapt(PeftRewrite *r, bool tokens_only)
 {
     Lora l = {.r = r, .graph = r->graph, .spec = r->spec, .diag = r->diag};
     if (!read_initial(&l))
         return false;
     l.sites = peft_select(r->graph, r->spec, &l.site_count, r->diag);
-    if (!l.sites)
+    if (!l.sites || (l.spec->stacked && !check_order(&l)))
         return false;
     for (int i = 0; i < l.site_count; i++) {
         PeftSite *site = &l.sites[i];

@@ -62,6 +62,7 @@ struct PeftSpec {
     const PeftTensor *tensors;     /* --adapter, --with: the adapter's own tensors; NULL: a new adapter */
     int tensor_count;
     bool split;                    /* adapter of method "split_lora" (loralib's slices) */
+    bool stacked;                  /* ... in loralib's file: its targets are in the order of the slices */
     const char *const *feedforward; /* (IA)3: modules or roles whose input is scaled, not their output */
     int64_t feedforward_count;
     int64_t bottleneck;            /* bottleneck adapters: width */

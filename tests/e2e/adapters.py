@@ -77,6 +77,57 @@ class Adapters(Model):
         a, b = (json.loads((f / "adapter_config.json").read_text()) for f in (ours, reference))
         self.checks.that(all(a[k] == b[k] for k in keys), "slices as PEFT has them: the golden settings")
 
+    def loralib(self):
+        """Microsoft's MergedLinear(enable_lora=[True, False, True]), against the dense update that its grouped convolution gives."""
+        source, folder, dense = self.folder / "adapters/lora_split_qv", self.scratch / "loralib", self.scratch / "dense"
+        if not source.exists():
+            return
+        config, slices = json.loads((source / "adapter_config.json").read_text()), load(source / "adapter_model.safetensors")
+        weights, pairs = load(self.folder / "model.safetensors"), {}
+        for module in sorted({name.rsplit(".", 3)[0] for name in slices}):
+            a, b = (np.concatenate([slices[f"{module}.{part}.lora_{x}.weight"] for part in "qv"]) for x in "AB")
+            pairs |= {f"{module}.lora_A": a, f"{module}.lora_B": b}
+            rank = b.shape[1]
+            delta = np.zeros((3, len(b) // 2, a.shape[1]))
+            delta[[True, False, True]] = np.einsum("gor,gri->goi", b.reshape(2, -1, rank), a.reshape(2, rank, -1))
+            update = config["alpha"] / rank * delta.reshape(-1, a.shape[1]).T
+            weights[f"{module}.weight"] = (weights[f"{module}.weight"] + update).astype(np.float32)
+        shutil.copytree(self.folder, dense, ignore=shutil.ignore_patterns("adapters", "variants"))
+        save(dense / "model.safetensors", weights)
+        folder.mkdir()
+        save(folder / "adapter_model.safetensors", pairs)
+        (folder / "adapter_config.json").write_text(json.dumps({"method": "split_lora", "parts": ["q", "v"], "alpha": config["alpha"]}))
+        given, golden = case(self.inputs, "adapter"), load(source / "expected.safetensors")
+        save(self.scratch / "in", plain(given))
+        reference = self.logits("program", given) if self.compile("program", weights=dense) else np.zeros(0)
+        for option in "--merge", "--with":
+            if self.compile("program", option, folder):
+                ours, mask = self.logits("program", given), given["attention_mask"].astype(bool)
+                self.checks.within(error(ours, reference, mask), 3e-5, f"loralib {option}: the dense update")
+                self.checks.within(error(ours, golden["logits"], mask), 3e-5, f"loralib {option}: the golden slices")
+        for options, init in (("--lora", "q,v", "--rank", config["r"], "--alpha", config["alpha"]), ("--init", folder)), (("--adapter", folder), ()):
+            if self.compile("train", *options):
+                self.checks.run(self.scratch / "train", *init, "--tensors", self.scratch / "in", "--gradients", self.scratch / "g")
+                loss = float(load(self.scratch / "g")["loss"])
+                self.checks.within(abs(loss - float(golden["loss"])), 1e-5, f"loralib {init[0] if init else options[0]}: the golden loss")
+        for parts, alpha, said in (["v", "q"], 8, "order"), (["q", "k", "v"], 8, "3 parts"), (["q", "v"], None, "alpha"), ([], 8, "parts"):
+            (folder / "adapter_config.json").write_text(json.dumps({"method": "split_lora", "parts": parts, "alpha": alpha}))
+            message = self.checks.run(*self.command("program", "--merge", folder), fails=2) or ""
+            self.checks.that(message.count("\n") == 1 and said in message, f"loralib with {parts}, alpha {alpha}: refused", message.strip())
+
+    def loralib_linear(self):
+        """The golden adapter of whole weights under loralib's names."""
+        source, folder = self.folder / "adapters/lora_qv", self.scratch / "linear"
+        if not source.exists():
+            return
+        shutil.copytree(source, folder)
+        tensors = load(source / "adapter_model.safetensors")
+        save(folder / "adapter_model.safetensors", {k.removeprefix("base_model.model.").removesuffix(".weight"): v for k, v in tensors.items()})
+        given, golden = case(self.inputs, "adapter"), load(source / "expected.safetensors")
+        if self.compile("program", "--merge", folder):
+            mask = given["attention_mask"].astype(bool)
+            self.checks.within(error(self.logits("program", given), golden["logits"], mask), 3e-5, "loralib's Linear: the golden logits")
+
     def changed_settings(self):
         """Settings given beside --adapter are what is written."""
         folder = self.folder / "adapters/rslora"
@@ -151,7 +202,7 @@ def main():
         model = Adapters(loracc, name, pathlib.Path(scratch))
         for number, options in enumerate(SETTINGS[name]):
             model.round_trip(number, options)
-        for part in model.equivalent, model.changed_settings, model.computed_start, model.projected_prefix, model.high_rank:
+        for part in model.equivalent, model.loralib, model.loralib_linear, model.changed_settings, model.computed_start, model.projected_prefix, model.high_rank:
             part()
         model.checks.finish()
 
