@@ -21,6 +21,8 @@ typedef struct ModelFiles {
 
 /* `set`: KEY=VALUE,... that win over the config's; NULL: none. */
 bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, const char *set, Arena *arena, Diag *diag);
+/* No model of a kind that cannot be described: encoder-decoders, mixtures of experts, state-space models. */
+bool main_check_family(const Checkpoint *checkpoint, Diag *diag);
 bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag);
 /* The adapter was trained on this checkpoint, if it says on which. */
 bool main_check_base(const ModelFiles *files, Diag *diag);

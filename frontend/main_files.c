@@ -125,7 +125,7 @@ bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *co
     json_t *text = weights && lrt_is_directory(weights) ? json_string(files->weights_path) : NULL; /* none if it is not UTF-8 */
     files->folder = text ? files->weights_path : NULL;
     json_decref(text);
-    return true;
+    return !files->interface || main_check_family(files->interface, diag);
 }
 
 /* --- adapters ------------------------------------------------------------------------------------------------------------- */

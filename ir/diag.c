@@ -124,7 +124,7 @@ const char *nearest_word(const char *word, const char *const *candidates, int co
     const char *best = NULL;
     if (length == 0 || length > WORD_MAX)
         return NULL;
-    int limit = (int)(length + 2) / 3, best_distance = limit + 1;
+    int limit = length > 1 ? (int)(length + 2) / 3 : 0, best_distance = limit + 1;
     for (int i = 0; i < count; i++) {
         if (!candidates[i] || strlen(candidates[i]) > WORD_MAX)
             continue;

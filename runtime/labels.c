@@ -236,14 +236,14 @@ bool lrt_labels_fit(LrtLabels *l, const char *path, int64_t outputs, LrtError *e
 {
     char names[256];
     if (l->kind == VALUES)
-        return outputs == 1 || lrt_fail(error, LRT_INVALID, "%s: real numbers need a head of 1 output, the model's has %lld", path,
+        return outputs == 1 || lrt_fail(error, LRT_INVALID, "%s: real numbers need a head of 1 output, the model's has %lld; compile with --set num_labels=1", path,
                                         (long long)outputs);
     if (l->kind == NUMBERS && l->count < outputs && outputs <= LABELS_MAX)
         l->count = (int32_t)outputs;
     if (l->count == outputs)
         return true;
     list_names(l, names, sizeof names);
-    return lrt_fail(error, LRT_INVALID, "%s has %d labels (%s), the model's head %lld; compile with a head of %d", path, (int)l->count, names,
+    return lrt_fail(error, LRT_INVALID, "%s has %d labels (%s), the model's head %lld; compile with --set num_labels=%d", path, (int)l->count, names,
                     (long long)outputs, (int)l->count);
 }
 

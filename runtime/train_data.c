@@ -45,6 +45,16 @@ static LrtDataset *open_labelled(Train *t, const char *path)
     return data;
 }
 
+/* An infix stands behind the prompt. */
+static bool has_prompts(const Train *t, const LrtDataset *data, const char *path)
+{
+    for (int64_t i = 0; i < lrt_dataset_size(data) && t->run.program->infix && t->run.program->task == LRT_TASK_NEXT_TOKEN; i++)
+        if (lrt_dataset_document(data, i).targets[0] >= 0)
+            return lrt_fail(t->error, LRT_INVALID, "%s: the infix stands behind the prompt of a document: give \"prompt\" and \"completion\", or "
+                            "compile without infix", path);
+    return true;
+}
+
 static LrtDataset *open_text(Train *t, const char *path)
 {
     const char *way = t->args.value[LONG] ? t->args.value[LONG] : "split";
@@ -54,7 +64,11 @@ static LrtDataset *open_text(Train *t, const char *path)
         lrt_report(t->error, LRT_INVALID, "--long: '%s' is not split or truncate", way);
         return NULL;
     }
-    return lrt_dataset_open(path, t->tokenizer, &how, t->error);
+    LrtDataset *data = lrt_dataset_open(path, t->tokenizer, &how, t->error);
+    if (!data || has_prompts(t, data, path))
+        return data;
+    lrt_dataset_close(data);
+    return NULL;
 }
 
 static LrtDataset *open_dataset(Train *t, const char *path)
@@ -160,8 +174,6 @@ static bool add_text(Train *t, const LrtDocument *d)
     bool all = d->length > 0 && d->targets[0] >= 0;
     LrtSequence sequence = {.tokens = d->tokens, .targets = d->targets, .length = d->length, .number = d->id, .prompt = prompt,
                             .first_target = all ? d->tokens[0] : LRT_NO_TARGET, .label = -1};
-    if (t->run.program->infix && all)
-        return lrt_fail(t->error, LRT_INVALID, "an infix stands behind the prompt: the data needs \"prompt\" and \"completion\"");
     return lrt_batch_add(&t->run, &sequence, t->error);
 }
 

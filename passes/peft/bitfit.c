@@ -22,7 +22,7 @@ static bool apply(PeftRewrite *r)
         biases++;
     }
     if (!biases) {
-        diag_error(r->diag, peft_nowhere, "%s: model '%s' has no biases to train", r->spec->origin, r->graph->name);
+        diag_error(r->diag, peft_nowhere, "%s: model '%s' has no biases to train; choose another method, such as lora", r->spec->origin, r->graph->name);
         return false;
     }
     return true;

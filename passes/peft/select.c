@@ -153,32 +153,46 @@ static void set_rank(const Graph *graph, const PeftSpec *spec, PeftSite *site, D
     }
 }
 
+/* The roles of a model's weights, once each, and "q, k, ..." */
+static int roles_of(const Graph *graph, const char **roles, Text *list)
+{
+    int count = 0;
+    for (int i = 0; i < graph->param_count; i++) {
+        const char *role = graph->params[i]->role;
+        bool seen = !role;
+        for (int k = 0; k < count && !seen; k++)
+            seen = !strcmp(roles[k], role);
+        if (seen)
+            continue;
+        roles[count++] = role;
+        text_format(list, "%s%s", count > 1 ? ", " : "", role);
+    }
+    return count;
+}
+
 static void report_misses(const Graph *graph, const PeftSpec *spec, const int *hits, Diag *diag)
 {
     int64_t targets = spec->target_regex || is_all_linear(spec) ? 1 : spec->target_count;
+    Text missed = {.arena = graph->arena}, known = {.arena = graph->arena};
+    const char *first = NULL;
+    int misses = 0;
     for (int t = 0; t < targets; t++) {
         if (hits[t])
             continue;
         const char *target = spec->target_regex ? spec->target_regex : spec->targets[t];
-        Text known = {.arena = graph->arena};
-        const char **names = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
-        int count = 0;
-        for (int i = 0; i < graph->param_count; i++) {
-            const char *role = graph->params[i]->role;
-            bool seen = !role;
-            for (int k = 0; k < count && !seen; k++)
-                seen = !strcmp(names[k], role);
-            if (seen)
-                continue;
-            names[count++] = role;
-            text_format(&known, "%s%s", count > 1 ? ", " : "", role);
-        }
-        diag_error(diag, peft_nowhere, "%s: '%s' matches no weight of model '%s'; its roles are %s", spec->origin, target,
-                   graph->name, known.data ? known.data : "none");
-        const char *near = nearest_word(target, names, count);
-        if (near)
-            diag_note(diag, peft_nowhere, "did you mean '%s'?", near);
+        text_format(&missed, "%s'%s'", first ? ", " : "", target);
+        first = first ? first : target;
+        misses++;
     }
+    if (!first)
+        return;
+    const char **roles = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
+    int count = roles_of(graph, roles, &known);
+    diag_error(diag, peft_nowhere, "%s: %s match%s no weight of model '%s'; its roles are %s", spec->origin, missed.data, misses > 1 ? "" : "es",
+               graph->name, known.data ? known.data : "none");
+    const char *near = nearest_word(first, roles, count);
+    if (near)
+        diag_note(diag, peft_nowhere, "did you mean '%s'?", near);
 }
 
 static void check_layers(const Graph *graph, const PeftSpec *spec, Diag *diag)

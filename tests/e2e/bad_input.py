@@ -165,6 +165,43 @@ class Test:
         other = tiny.make(self.folder / "other", seed=2)
         self.compile("adapter of another base", "--merge", self.adapter, model=other, parts=("another base",))
 
+    def methods(self):
+        """What a model lacks that a method needs."""
+        self.compile("BitFit without biases", "--method", "bitfit", parts=("no biases", "lora"))
+        self.compile("targets that match nothing", "--method", "ia3:targets=k+key_proj+fc", parts=("'key_proj', 'fc' match no weight", "its roles are embed, "))
+        fused = ROOT / "tests/data/goldens/gpt-neox"
+        for what, options in ("targets of the paper", ("--method", "ia3")), ("roles", ("--lora", "q,v")):
+            self.compile(f"{what} that a fused weight has not", *options, ldl=ROOT / "examples/gpt-neox.ldl", model=fused, parts=("'v'", "roles are", "qkv"))
+        for method in "prefix_tuning:tokens=256", "prompt_tuning:tokens=300", "prefix_layer:prefix=250,infix=6", "prefix_embedding:prefix=256":
+            self.compile(f"{method}: longer than the context", "--method", method, parts=("256 positions", "fewer"))
+        for method in "prefix_embedding", "prefix_layer":
+            program, out = self.folder / method, self.folder / "no-infix"
+            self.checks.run(self.loracc, self.ldl, "--weights", self.model, "--method", f"{method}:infix=2", "-o", program)
+            data = self.write("texts.jsonl", '{"text": "a tensor"}\n' * 4)
+            self.refused(f"{method}: an infix in texts without prompts", [program, "--data", data, "--out", out], "texts.jsonl", '"prompt"', out=out)
+
+    def families(self):
+        """Models of a kind that no description can say."""
+        kinds = {"encoder-decoder": [{"architectures": ["T5ForConditionalGeneration"]}, {"architectures": ["T5WithLMHeadModel"]}, {"model_type": "mbart"},
+                                     {"architectures": ["BartForCausalLM"]}, {"model_type": "whisper"}, {"model_type": "new", "is_encoder_decoder": True}],
+                 "mixture of experts": [{"architectures": ["MixtralForCausalLM"]}, {"model_type": "qwen2_moe"}, {"model_type": "llama", "num_local_experts": 8},
+                                        {"model_type": "new", "n_routed_experts": 64}, {"num_experts": 4}],
+                 "state-space": [{"architectures": ["MambaForCausalLM"]}, {"model_type": "falcon_mamba"}, {"model_type": "rwkv"}]}
+        plain = {k: v for k, v in tiny.CONFIG.items() if k not in ("architectures", "model_type")}
+        for kind, changes in kinds.items():
+            for change in changes:
+                model = self.copy(self.model, "family", config__json=json.dumps(plain | change))
+                name = change["architectures"][0] if "architectures" in change else change.get("model_type", "the model")
+                for ldl in "llama", "gpt2":
+                    self.compile(f"{ldl}.ldl with {json.dumps(change)}", "--lora", "q", ldl=ROOT / f"examples/{ldl}.ldl", model=model, parts=(str(model), kind, name))
+                shutil.rmtree(model)
+        for change in {"num_experts": 1}, {"is_encoder_decoder": False}, {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_local_experts": None}:
+            model = self.copy(self.model, "family", config__json=json.dumps(plain | change))
+            self.checks.run(self.loracc, self.ldl, "--weights", model, "-o", self.folder / "good")
+            shutil.rmtree(model)
+        self.compile("phi.ldl with a GPT-NeoX", "--lora", "q", ldl=ROOT / "examples/phi.ldl", model=ROOT / "tests/data/goldens/gpt-neox",
+                     parts=("no tensor 'lm_head.bias'", "phi.ldl:"), lines=61)
+
     def training(self):
         out = self.folder / "nothing"
         def train(what, *options, parts=(), lines=1, data=None):
@@ -218,7 +255,7 @@ class Test:
 def main():
     with tempfile.TemporaryDirectory(prefix="loracc-") as folder:
         test = Test(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
-        for part in test.calls, test.descriptions, test.checkpoints, test.adapters, test.training, test.inference:
+        for part in test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.training, test.inference:
             part()
         leftovers = [p.name for p in test.folder.iterdir() if ".tmp" in p.name or p.suffix == ".o"]
         test.checks.that(not leftovers, "nothing half-written is left", leftovers)

@@ -96,14 +96,15 @@ def classifier(loracc, scratch, checks):
     checks.that([line.split("\t")[0] for line in lines.splitlines()] == ["cat", "bird"], "one answer for each line", repr(lines))
 
     train, out = scratch / "classify-train", scratch / "bad"
-    bad = {"a label that training lacks": ["a,cat", "b,dog"], "two labels for a head of three": ["a,cat", "b,fish"], "no label": ["a,"]}
-    for what, rows in bad.items():
+    bad = {"a label that training lacks": (["a,cat", "b,dog"], "dog"), "no label": (["a,"], "label"),
+           "two labels for a head of three": (["a,cat", "b,fish"], "--set num_labels=2")}
+    for what, (rows, part) in bad.items():
         file = scratch / "bad.csv"
         file.write_text("text,label\n" + "\n".join(rows) + "\n")
         options = ("--data", data, "--validation", file) if "lacks" in what else ("--data", file)
         said = checks.run(train, *options, "--out", out, "--steps", 1, fails=2) or ""
         last = said.strip().splitlines()[-1] if said else ""
-        checks.that("error:" in last and "bad.csv" in last and not out.exists(), what, last)
+        checks.that("error:" in last and "bad.csv" in last and part in last and not out.exists(), what, last)
 
 
 def regression(loracc, scratch, checks):
