@@ -259,6 +259,34 @@ static void take_fresh(Driver *d)
     }
 }
 
+/* FLOPs of the model, with the method of `spec` if there is one, for a sequence of so many tokens. */
+static bool count_flops(Driver *d, const PeftSpec *spec, int64_t tokens, double *flops)
+{
+    PeftResult ignored = {0};
+    PassContext context = {.diag = &d->diag, .peft = spec, .peft_result = &ignored, .stop_after = "recognise"};
+    context.scratch = arena_new();
+    Graph *copy = graph_clone(d->graph, d->arena);
+    bool stopped, ok = passes_run(copy, &context, &stopped);
+    arena_free(context.scratch);
+    *flops = report_flops(copy, tokens);
+    return ok;
+}
+
+/* Says why, and what keeping the adapter beside the base costs. */
+static bool cannot_merge(Driver *d)
+{
+    double base, adapted;
+    if (!read_capacities(d))
+        return false;
+    int64_t rows = d->schedule.max_length, tokens = rows - d->result.prefix - d->result.infix;
+    if (!count_flops(d, NULL, tokens, &base) || !count_flops(d, &d->spec, rows, &adapted))
+        return false;
+    diag_error(&d->diag, nowhere,
+               "'%s': %s cannot be merged (%s): it runs with %.3g %% more FLOPs, for %lld tokens; keep it beside the base with --with",
+               option(d, OPTION_MERGE), d->result.method, d->result.cannot_merge, 100 * (adapted / base - 1), (long long)tokens);
+    return false;
+}
+
 /* An adapter is tried on a copy: does it fit, all of it, and what does it change?  (A merge changes numbers, not the graph.) */
 static bool try_adapter(Driver *d)
 {
@@ -273,10 +301,7 @@ static bool try_adapter(Driver *d)
         d->result = tried;
         take_fresh(d);
     }
-    if (!d->merging || !tried.cannot_merge)
-        return true;
-    diag_error(&d->diag, nowhere, "'%s' cannot be merged: %s; use --with", option(d, OPTION_MERGE), tried.cannot_merge);
-    return false;
+    return !d->merging || !tried.cannot_merge || cannot_merge(d);
 }
 
 static bool run_passes(Driver *d, bool *stopped)

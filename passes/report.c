@@ -45,6 +45,29 @@ static double mega(int64_t value)
     return (double)value / 1e6;
 }
 
+/* Keys that the queries of a sequence look at, all together. */
+static double pairs(const Node *attention, double rows)
+{
+    double window = (double)attention->attrs.window, all = attention->attrs.causal ? rows * (rows + 1) / 2 : rows * rows;
+    bool banded = attention->attrs.causal && window > 0 && window < rows;
+    return banded ? all - (rows - window) * (rows - window + 1) / 2 : all;
+}
+
+double report_flops(const Graph *graph, int64_t tokens)
+{
+    double flops = 0, rows = (double)tokens;
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        if (op_info[node->op].mix == MIX_KEYS)
+            flops += 4 * (double)(node->attrs.heads * node->attrs.head_dim) * pairs(node, rows);
+        if (op_info[node->op].class != OC_GEMM)
+            continue;
+        int64_t out = node->type.dim[0];
+        flops += (double)product_flops(node) * (dim_is_fixed(out) ? (double)out : out == DIM_Q ? 1 : rows);
+    }
+    return flops;
+}
+
 void report_print(const Graph *graph, const Schedule *schedule, const PeftResult *result, FILE *out, Arena *arena)
 {
     Work work = measure(graph);

@@ -196,13 +196,36 @@ class Adapters(Model):
                                      case(self.inputs, "adapter")["attention_mask"].astype(bool)), 3e-5, "a rank above the width")
 
 
+    def what_beside_costs(self):
+        """What keeping an adapter beside the base costs, counted by hand: two FLOPs for each weight of a product and each token, four for
+        each element of a head and each pair of a query and a key."""
+        c = json.loads((self.folder / "config.json").read_text())
+        if "n_embd" in c:
+            d, layers, vocabulary, context, projections = c["n_embd"], c["n_layer"], c["vocab_size"], c["n_positions"], 4 + 2 * 4
+        else:
+            d, layers, vocabulary, context = c["hidden_size"], c["num_hidden_layers"], c["vocab_size"], c["max_position_embeddings"]
+            projections = 2 + 2 * c["num_key_value_heads"] / c["num_attention_heads"] + 3 * c["intermediate_size"] / d
+        def flops(tokens, more=0):
+            return 2 * tokens * (layers * (projections * d * d + more) + d * vocabulary) + layers * 4 * d * tokens * (tokens + 1) / 2
+        for name, learned, more in ("houlsby", 0, 2 * 2 * d * 7), ("prefix_tuning", 3, 0):
+            for length in 20, context:
+                tokens = min(length, context - learned)
+                message = self.checks.run(self.loracc, self.ldl, "--weights", self.folder, "--length", length, "--merge", self.folder / "adapters" / name,
+                                          "-o", self.scratch / "never", fails=2) or ""
+                percent = 100 * (flops(tokens + learned, more) / flops(tokens) - 1)
+                said = f"{name} cannot be merged", f"it runs with {percent:.3g} % more FLOPs, for {tokens} tokens", "--with"
+                self.checks.that(all(part in message for part in said), f"{name} beside the base, {tokens} tokens", f"{percent:.3g} %: {message.strip()}")
+
+
 def main():
     loracc, name = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
         model = Adapters(loracc, name, pathlib.Path(scratch))
         for number, options in enumerate(SETTINGS[name]):
             model.round_trip(number, options)
-        for part in model.equivalent, model.loralib, model.loralib_linear, model.changed_settings, model.computed_start, model.projected_prefix, model.high_rank:
+        parts = (model.equivalent, model.loralib, model.loralib_linear, model.changed_settings, model.computed_start, model.projected_prefix,
+                 model.high_rank, model.what_beside_costs)
+        for part in parts:
             part()
         model.checks.finish()
 
