@@ -49,6 +49,8 @@ typedef struct CrossEntropySpec {
     int store;             /* enum LrtStore of W */
     Operand x;             /* rows [k] */
     Operand w;             /* panels of [k, vocabulary] */
+    bool biased;
+    Operand bias;          /* [vocabulary], with room to the next whole vector */
     Operand loss;          /* f32 [rows], pitch 4 */
     Operand dx;            /* rows [k] */
     bool openblas;

@@ -1,6 +1,6 @@
 /* emit_cross_entropy.c - loss over the vocabulary and its gradient, in one pass and without the logits.
  *
- *   loss = logsumexp(x W) - (x W)[target]      dx = softmax(x W) W' - W[:, target]
+ *   z = x W + b      loss = logsumexp(z) - z[target]      dx = softmax(z) W' - W[:, target]
  *
  * This is attention with the vocabulary as keys and values: chunks of 128 columns of W outside, rows inside, online maximum and
  * sum, dx rescaled as the maximum grows.  Task = up to 256 rows that have a target; they are copied together first. */
@@ -110,6 +110,18 @@ static void gather_rows(Loss *l)
     loop_end(e, &rows, NULL, NULL);
 }
 
+/* Scores v LANES and on of a chunk's row, with the bias of their columns. */
+static Val biased_scores(Loss *l, Val scores, Val column, int v)
+{
+    Emit *e = l->e;
+    Val values = ll_load(e, e->t_vec, ll_at_const(e, scores, v * LANES * 4), 4);
+    if (!l->spec->biased)
+        return values;
+    int64_t last = (l->spec->vocabulary - 1) / LANES * LANES; /* what lies beyond is masked, but must not be read */
+    Val first = ll_min(e, ll_add(e, column, ll_i64(e, v * LANES)), ll_i64(e, last));
+    return ll_fadd(e, values, ll_load(e, e->t_vec, ll_at(e, operand_pointer(e, l->spec->bias), ll_mul(e, first, ll_i64(e, 4))), 4));
+}
+
 /* Row r of the group: exponentials in place, maximum and sum, dx rescaled, the target's logit picked up. */
 static void score_row(Loss *l, Val group, Val r, Val column)
 {
@@ -121,13 +133,17 @@ static void score_row(Loss *l, Val group, Val r, Val column)
                               LLVMBuildICmp(e->builder, LLVMIntSLT, relative, ll_i64(e, CHUNK), ""), "");
     If hit = if_begin(e, within);
     Val logit = ll_load(e, e->t_f32, ll_at(e, scores, ll_mul(e, relative, ll_i64(e, 4))), 4);
+    if (l->spec->biased) {
+        Val at = ll_mul(e, ll_add(e, relative, column), ll_i64(e, 4));
+        logit = ll_fadd(e, logit, ll_load(e, e->t_f32, ll_at(e, operand_pointer(e, l->spec->bias), at), 4));
+    }
     ll_store(e, logit, slot_at(l, l->p.target, i), 4);
     if_end(e, &hit);
     for (int v = 0; v < PANELS; v++) {
         Val left = ll_sub(e, ll_i64(e, l->spec->vocabulary - v * LANES), column);
         Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, ll_lanes(e),
                                  ll_splat(e, LLVMBuildTrunc(e->builder, left, e->t_i32, "")), "");
-        values[v] = ll_select(e, mask, ll_load(e, e->t_vec, ll_at_const(e, scores, v * LANES * 4), 4), ll_vec(e, nothing));
+        values[v] = ll_select(e, mask, biased_scores(l, scores, column, v), ll_vec(e, nothing));
         largest = ll_fmax(e, values[v], largest);
     }
     Val old = ll_load(e, e->t_f32, slot_at(l, l->p.max, i), 4);

@@ -269,9 +269,12 @@ static CrossEntropySpec describe_loss(Binding *b, const Kernel *kernel)
         .store = stored->store,
         .openblas = b->openblas,
     };
-    bind_note(b, "cross_entropy %lldx%lld %d", (long long)spec.k, (long long)spec.vocabulary, spec.store);
+    bind_note(b, "cross_entropy %lldx%lld %d %d", (long long)spec.k, (long long)spec.vocabulary, spec.store, node->input_count);
     spec.x = bind_rows(b, node->inputs[0]);
     spec.w = bind_param(b, node->inputs[1]->param);
+    spec.biased = node->input_count > 3;
+    if (spec.biased)
+        spec.bias = bind_param(b, node->inputs[3]->param);
     spec.loss = bind_buffer(b, kernel->results[0]);
     spec.dx = bind_buffer(b, kernel->results[1]);
     return spec;

@@ -198,11 +198,11 @@ EVAL(cross_entropy_grad)
     }
 }
 
-/* logits = x W, never stored whole;  loss as cross_entropy;  dx = (softmax(logits) - one hot)
+/* logits = x W + bias, never stored whole;  loss as cross_entropy;  dx = (softmax(logits) - one hot)
  * W' */
 EVAL(linear_cross_entropy)
 {
-    const double *w = e->in[1]->data;
+    const double *w = e->in[1]->data, *bias = e->node->input_count > 3 ? e->in[3]->data : NULL;
     bool tb = e->node->attrs.tb;
     int64_t rows = e->in[0]->type.dim[0], k = e->in[0]->type.dim[1],
             n = e->in[1]->type.dim[tb ? 0 : 1];
@@ -213,7 +213,8 @@ EVAL(linear_cross_entropy)
         int64_t target = target_of(e->in[2], t, n);
         if (target < 0)
             continue;
-        memset(logits, 0, sizeof *logits * (size_t)n);
+        for (int64_t j = 0; j < n; j++)
+            logits[j] = bias ? bias[j] : 0;
         for (int64_t i = 0; i < k; i++)
             for (int64_t j = 0; j < n; j++)
                 logits[j] += x[i] * w[i * w_k + j * w_n];

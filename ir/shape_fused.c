@@ -115,11 +115,16 @@ static bool check_targets(Shape *s, Type x, Type targets)
 
 SHAPE(linear_cross_entropy)
 {
+    if (s->count < 3 || s->count > 4)
+        return no(s, "expected x, W, targets and, if there is one, a bias");
     if (!check_targets(s, IN(0), IN(2)) || !is_real(s, 1))
         return false;
     int64_t k = IN(1).dim[s->attrs->tb ? 1 : 0];
     if (IN(1).rank != 2 || IN(0).dim[1] != k)
         return differ(s, "inner dimensions", IN(0).dim[1], k);
+    int64_t vocabulary = IN(1).dim[s->attrs->tb ? 0 : 1];
+    if (s->count == 4 && !type_equal(IN(3), type_of(DT_F32, 1, &vocabulary)))
+        return no(s, arena_format(s->arena, "expected a bias f32[%lld], got %s", (long long)vocabulary, STR(IN(3))));
     s->results[0] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], 1});
     s->results[1] = IN(0);
     s->result_count = 2;

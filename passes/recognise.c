@@ -1,7 +1,7 @@
 /* recognise.c - finds attention and the loss over the vocabulary in what the user wrote.
  *
  * softmax(s q k', where = mask) v, in any spelling of the scale and of the mask, becomes one node on two-dimensional operands; heads
- * that repeat_heads shares become kv_heads.  cross_entropy(x W, targets) with a frozen W becomes linear_cross_entropy, which
+ * that repeat_heads shares become kv_heads.  cross_entropy(x W + b, targets) with a frozen W, and b if there is one, becomes linear_cross_entropy, which
  * never stores the logits. */
 #include <math.h>
 
@@ -169,17 +169,30 @@ static Node *build_attention(Graph *g, Node *product, const Match *m)
     return graph_add(g, OP_SPLIT_HEADS, &split, 1, &o);
 }
 
+/* A frozen bias that is added to `product`, an operand of `sum`; NULL if something else is. */
+static Node *bias_of(const Node *sum, const Node *product)
+{
+    Node *bias = sum->inputs[sum->inputs[0] == product];
+    return bias->op == OP_PARAM && bias->type.rank == 1 && bias->type.dim[0] == product->type.dim[1] && !bias->param->trained ? bias : NULL;
+}
+
 static Node *build_loss(Graph *g, Node *loss)
 {
-    Node *logits = loss->inputs[0];
+    Node *logits = loss->inputs[0], *bias = NULL;
+    if (logits->op == OP_ADD) {
+        Node *product = logits->inputs[logits->inputs[0]->op != OP_MATMUL];
+        if (product->op != OP_MATMUL || !(bias = bias_of(logits, product)))
+            return NULL;
+        logits = product;
+    }
     if (logits->op != OP_MATMUL || logits->attrs.ta || logits->type.dim[0] != DIM_T || logits->inputs[1]->op != OP_PARAM ||
         logits->inputs[1]->param->trained)
         return NULL;
     Attrs attrs = attrs_default();
     attrs.tb = logits->attrs.tb;
     graph_stamp(g, loss);
-    Node *inputs[] = {logits->inputs[0], logits->inputs[1], loss->inputs[1]};
-    return b_result(g, graph_add(g, OP_LINEAR_CROSS_ENTROPY, &attrs, 3, inputs), 0);
+    Node *inputs[] = {logits->inputs[0], logits->inputs[1], loss->inputs[1], bias};
+    return b_result(g, graph_add(g, OP_LINEAR_CROSS_ENTROPY, &attrs, bias ? 4 : 3, inputs), 0);
 }
 
 /* A score matrix that is left over has no kernel. */

@@ -62,6 +62,9 @@ static const struct {
        "  %7 = relative_attention_grad %0, %0, %0, %1, %2, %3, %5, %6, %0 " RELATIVE
        " : (f32[T, 4], f32[T, 4], f32[T, 4], f32[3, 4], f32[3, 4])\n"
        "  %8 = result %7 {index=4} : f32[3, 4]\n  output \"o\" %8\n"},
+    {X INDEX "  %2 = param \"w\" : f32[4, 8]\n  %3 = param \"b\" : f32[8]\n"
+             "  %4 = linear_cross_entropy %0, %2, %1, %3 : (f32[T, 1], f32[T, 4])\n"
+             "  %5 = result %4 : f32[T, 1]\n  output \"o\" %5\n"},
     {X INDEX "  %2 = param \"w\" : f32[8, 4]\n"
              "  %3 = linear_cross_entropy %0, %2, %1 {tb=1} : (f32[T, 1], f32[T, 4])\n"
              "  %4 = result %3 : f32[T, 1]\n  output \"o\" %4\n"},

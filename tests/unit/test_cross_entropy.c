@@ -13,18 +13,21 @@
 typedef struct Case {
     int64_t k, vocabulary;
     int store;
+    bool biased;
 } Case;
 
 static const Case cases[] = {
-    {1, 1, LRT_STORE_F32},       {1, 17, LRT_STORE_F32},    {1, 4099, LRT_STORE_F32},
-    {20, 1, LRT_STORE_F32},      {20, 17, LRT_STORE_F32},   {20, 211, LRT_STORE_F32},
-    {20, 4099, LRT_STORE_F32},   {100, 1, LRT_STORE_F32},   {100, 211, LRT_STORE_F32},
-    {100, 4099, LRT_STORE_F32},  {16, 128, LRT_STORE_F32},  {512, 129, LRT_STORE_F32},
-    {1, 211, LRT_STORE_BF16},    {20, 17, LRT_STORE_BF16},  {20, 4099, LRT_STORE_BF16},
-    {100, 211, LRT_STORE_BF16},  {100, 1, LRT_STORE_BF16},  {33, 255, LRT_STORE_BF16},
-    {1, 211, LRT_STORE_Q8_0},    {20, 17, LRT_STORE_Q8_0},  {20, 4099, LRT_STORE_Q8_0},
-    {100, 211, LRT_STORE_Q8_0},  {100, 1, LRT_STORE_Q8_0},  {33, 255, LRT_STORE_Q8_0},
-    {100, 4099, LRT_STORE_BF16}, {64, 300, LRT_STORE_Q8_0},
+    {1, 1, LRT_STORE_F32, false}, {1, 17, LRT_STORE_F32, false}, {1, 4099, LRT_STORE_F32, false},
+    {20, 1, LRT_STORE_F32, false}, {20, 17, LRT_STORE_F32, false}, {20, 211, LRT_STORE_F32, false},
+    {20, 4099, LRT_STORE_F32, false}, {100, 1, LRT_STORE_F32, false}, {100, 211, LRT_STORE_F32, false},
+    {100, 4099, LRT_STORE_F32, false}, {16, 128, LRT_STORE_F32, false}, {512, 129, LRT_STORE_F32, false},
+    {1, 211, LRT_STORE_BF16, false}, {20, 17, LRT_STORE_BF16, false}, {20, 4099, LRT_STORE_BF16, false},
+    {100, 211, LRT_STORE_BF16, false}, {100, 1, LRT_STORE_BF16, false}, {33, 255, LRT_STORE_BF16, false},
+    {1, 211, LRT_STORE_Q8_0, false}, {20, 17, LRT_STORE_Q8_0, false}, {20, 4099, LRT_STORE_Q8_0, false},
+    {100, 211, LRT_STORE_Q8_0, false}, {100, 1, LRT_STORE_Q8_0, false}, {33, 255, LRT_STORE_Q8_0, false},
+    {100, 4099, LRT_STORE_BF16, false}, {64, 300, LRT_STORE_Q8_0, false}, {1, 1, LRT_STORE_F32, true},
+    {20, 17, LRT_STORE_F32, true}, {20, 211, LRT_STORE_F32, true}, {100, 4099, LRT_STORE_F32, true},
+    {16, 128, LRT_STORE_BF16, true}, {33, 255, LRT_STORE_Q8_0, true},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -47,7 +50,7 @@ static bool case_runs(int index, int tier, int64_t tokens)
            (tier != TARGET_GENERIC || (c->k <= 33 && c->vocabulary <= 255 && tokens <= 100));
 }
 
-enum { X, W, LOSS, D_X, SLOTS };
+enum { X, W, LOSS, D_X, BIAS, SLOTS };
 
 static CrossEntropySpec spec_of(const Case *c, const char *name)
 {
@@ -59,6 +62,8 @@ static CrossEntropySpec spec_of(const Case *c, const char *name)
         .store = c->store,
         .x = {LRT_BASE_ARENA, X, pitch_of(c->k)},
         .w = {LRT_BASE_WEIGHTS, W, 0},
+        .biased = c->biased,
+        .bias = {LRT_BASE_WEIGHTS, BIAS, 0},
         .loss = {LRT_BASE_ARENA, LOSS, 4},
         .dx = {LRT_BASE_ARENA, D_X, pitch_of(c->k)},
     };
@@ -101,7 +106,7 @@ static void build_library(void)
 
 typedef struct Buffers {
     Rows x, loss, d_x;
-    Guarded w, targets, target_rows;
+    Guarded w, bias, targets, target_rows;
     float *w_values; /* [k][vocabulary], as stored */
     LrtContext context;
     bool openblas; /* whose products */
@@ -128,11 +133,20 @@ static void make_weights(const Case *c, Buffers *b)
     free(file);
 }
 
+static float *bias_of(const Buffers *b)
+{
+    return (float *)(void *)b->bias.data;
+}
+
 /* Random operands, NaN in what the kernel writes; rows without target as `set` says. */
 static Buffers buffers_new(const Case *c, const RowSet *set)
 {
     Buffers b = {.x = rows_random(set->tokens, c->k), .d_x = rows_new(set->tokens, c->k)};
     make_weights(c, &b);
+    b.bias = guarded((c->vocabulary + LANES - 1) / LANES * LANES * 4);
+    memset(b.bias.data, 0xff, (size_t)b.bias.size);
+    for (int64_t i = 0; i < c->vocabulary; i++)
+        bias_of(&b)[i] = random_value();
     b.loss = (Rows){guarded(set->tokens * 4), set->tokens, 1, 4};
     b.targets = guarded(set->tokens * 4), b.target_rows = guarded(set->tokens * 4);
     int32_t *targets_of = (int32_t *)(void *)b.targets.data, count = 0;
@@ -157,7 +171,7 @@ static Buffers buffers_new(const Case *c, const RowSet *set)
 static void buffers_free(Buffers *b)
 {
     release(b->x.memory), release(b->loss.memory), release(b->d_x.memory);
-    release(b->w), release(b->targets), release(b->target_rows);
+    release(b->w), release(b->bias), release(b->targets), release(b->target_rows);
     free(b->w_values);
 }
 
@@ -173,6 +187,7 @@ static void run_loss(int index, int tier, Buffers *b, int order)
     spec.openblas = b->openblas;
     uint64_t record[SLOTS] = {[X] = address_of(&b->x),
                               [W] = (uintptr_t)b->w.data,
+                              [BIAS] = (uintptr_t)b->bias.data,
                               [LOSS] = address_of(&b->loss),
                               [D_X] = address_of(&b->d_x)};
     char name[32];
@@ -198,7 +213,8 @@ static Want want_of(const Case *c, const Buffers *b)
         int32_t target = b->context.targets[row];
         if (target < 0)
             continue;
-        memset(p, 0, (size_t)n * sizeof *p);
+        for (int64_t j = 0; j < n; j++)
+            p[j] = c->biased ? (double)bias_of(b)[j] : 0;
         for (int64_t i = 0; i < c->k; i++)
             for (int64_t j = 0; j < n; j++)
                 p[j] += (double)row_of(&b->x, row)[i] * (double)b->w_values[i * n + j];
@@ -231,8 +247,8 @@ static const char *describe(int index, const RowSet *set, int tier, const char *
     static const char *const stores[] = {"f32", "bf16", "q8_0"};
     static char text[160];
     const Case *c = &cases[index];
-    snprintf(text, sizeof text, "%s, k %d, vocabulary %d, %s, %d rows of which %d + i * %d, %s",
-             what, (int)c->k, (int)c->vocabulary, stores[c->store], (int)set->tokens,
+    snprintf(text, sizeof text, "%s, k %d, vocabulary %d, %s%s, %d rows of which %d + i * %d, %s",
+             what, (int)c->k, (int)c->vocabulary, stores[c->store], c->biased ? ", bias" : "", (int)set->tokens,
              (int)set->first, (int)set->every, targets[tier].text);
     return text;
 }

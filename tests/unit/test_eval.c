@@ -488,15 +488,16 @@ START_TEST(a_loss_over_the_vocabulary_is_that_of_its_logits)
 {
     const Given given[] = {{"tokens", (double[]){3, -100, 0, 7}}, {NULL, NULL}};
     const EvalInput input = {.tokens = 4};
-    for (int tb = 0; tb < 2; tb++) {
+    for (int way = 0; way < 4; way++) {
+        bool tb = way % 2, biased = way / 2;
         const char *head = arena_format(
-            arena, "%s%%w = param \"w\" : f32[%s]\n%%t = input {name=\"tokens\"} : i32[T]\n", X,
+            arena, "%s%%w = param \"w\" : f32[%s]\n%%b = param \"b\" : f32[8]\n%%t = input {name=\"tokens\"} : i32[T]\n", X,
             tb ? "8, 4" : "4, 8");
         const char *fused = arena_format(
-            arena, "%s%%l = linear_cross_entropy %%x, %%w, %%t%s : (f32[T, 1], f32[T, 4])\n",
-            head, tb ? " {tb=1}" : "");
-        const char *plain = arena_format(arena, "%s%%z = matmul %%x, %%w%s : f32[T, 8]\n", head,
-                                         tb ? " {tb=1}" : "");
+            arena, "%s%%l = linear_cross_entropy %%x, %%w, %%t%s%s : (f32[T, 1], f32[T, 4])\n",
+            head, biased ? ", %b" : "", tb ? " {tb=1}" : "");
+        const char *plain = arena_format(arena, "%s%%p = matmul %%x, %%w%s : f32[T, 8]\n%%z = %s : f32[T, 8]\n", head,
+                                         tb ? " {tb=1}" : "", biased ? "add %p, %b" : "reshape %p {dims=[T, 8]}");
         expect_same(
             arena_format(arena, "%s%%y = result %%l : f32[T, 1]\noutput \"y\" %%y\n", fused),
             arena_format(

@@ -42,6 +42,10 @@ static Graph *read_body(const char *body)
 #define MASK(op)                                                                               \
     "%a = row : i32[T, 1]\n%b = col : i32[6]\n%m = " op " %b, %a : bool[T, 6]\n"
 #define TARGETS "%t = input {name=\"targets\"} : i32[T]\n"
+#define BIASED_HEAD                                                                            \
+    X TARGETS "%w = param \"w\" : f32[6, 7]\n%b = param \"b\" : f32[7]\n"                       \
+              "%l = linear_cross_entropy %x, %w, %t, %b : (f32[T, 1], f32[T, 6])\n"           \
+              "%y = result %l : f32[T, 1]\n"
 #define HEAD(shape, fields)                                                                    \
     X TARGETS "%w = param \"w\" : f32" shape                                                   \
               "\n%l = linear_cross_entropy %x, %w, %t" fields                                  \
@@ -146,6 +150,7 @@ static const struct {
     {OP_RESULT, HEAD("[6, 7]", "")},
     {OP_LINEAR_CROSS_ENTROPY, HEAD("[6, 7]", "")},
     {OP_LINEAR_CROSS_ENTROPY, HEAD("[7, 6]", " {tb=1}")},
+    {OP_LINEAR_CROSS_ENTROPY, BIASED_HEAD},
     {OP_CROSS_ENTROPY, X TARGETS "%y = cross_entropy %x, %t : f32[T, 1]\n"},
     {OP_MEAN, X "%y = mean %x : f32[T, 1]\n"},
     {OP_MEAN, X "%h = reshape %x {dims=[T, 2, 3]} : f32[T, 2, 3]\n"

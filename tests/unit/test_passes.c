@@ -236,6 +236,35 @@ START_TEST(what_is_not_attention_is_not_taken_for_it)
 }
 END_TEST
 
+/* A head's bias rides along with the fused loss unless it is trained. */
+static int fused_losses(const char *name, const char *config, const PeftSpec *spec)
+{
+    Graph *graph = model_of(name, config);
+    Run run;
+    run_begin(&run, true, spec);
+    run_pass(&run, graph, "peft");
+    run_pass(&run, graph, "simplify");
+    run_pass(&run, graph, "recognise");
+    run_end(&run, NULL);
+    int found = 0;
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op == OP_LINEAR_CROSS_ENTROPY)
+            found += graph->nodes[i]->input_count;
+    return found;
+}
+
+START_TEST(the_loss_is_fused_with_the_head_and_its_bias)
+{
+    static const char bert[] = "{\"vocab_size\": 11, \"hidden_size\": 12, \"num_attention_heads\": 3, \"num_hidden_layers\": 1, "
+                               "\"architectures\": [\"BertForMaskedLM\"]}";
+    const PeftSpec lora = {LORA("q"), .rank = 2, .alpha = 2}, bitfit = {.method = "bitfit", .origin = "--method bitfit"};
+    ck_assert_int_eq(fused_losses("llama", "{" LLAMA "}", &lora), 3);
+    ck_assert_int_eq(fused_losses("phi", "{" LLAMA "}", &lora), 4);
+    ck_assert_int_eq(fused_losses("bert", bert, &lora), 4);
+    ck_assert_int_eq(fused_losses("bert", bert, &bitfit), 0);
+}
+END_TEST
+
 /* --- where backward stops --- */
 
 START_TEST(nothing_below_what_is_trained_is_differentiated)
@@ -428,6 +457,7 @@ int main(void)
     tcase_add_loop_test(tc, passes_keep_what_is_inferred, 0, 2 * MODELS);
     tcase_add_loop_test(tc, attention_is_found_in_any_spelling, 0, SPELLINGS);
     tcase_add_loop_test(tc, what_is_not_attention_is_not_taken_for_it, 0, ODD_SPELLINGS);
+    tcase_add_test(tc, the_loss_is_fused_with_the_head_and_its_bias);
     tcase_add_loop_test(tc, nothing_below_what_is_trained_is_differentiated, 0, 2);
     tcase_add_loop_test(tc, lora_trains_as_many_numbers_as_the_papers_say, 0, COUNTS);
     tcase_add_test(tc, rank_and_alpha_follow_the_role);
