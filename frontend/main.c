@@ -427,14 +427,6 @@ static bool write_program(Driver *d)
     return ok;
 }
 
-static void say_what(Driver *d)
-{
-    if (d->has_method && d->result.matched)
-        fputs(d->result.matched, stderr);
-    if (option(d, OPTION_REPORT))
-        report_print(d->graph, d->plan, &d->result, stdout, d->arena);
-}
-
 /* What the checkpoint lacks must come from an adapter, or be trained into one. */
 static bool check_fresh(Driver *d)
 {
@@ -474,9 +466,14 @@ static bool compile(Driver *d)
         return false;
     if (d->what == WHAT_GRAPH)
         return fputs(graph_print(d->graph, d->arena), stdout) >= 0;
-    if (!read_capacities(d) || !make_schedule(d, &stopped) || stopped)
+    if (!read_capacities(d) || !make_schedule(d, &stopped))
         return d->diag.errors == 0;
-    say_what(d);
+    if (option(d, OPTION_REPORT))
+        report_print(d->graph, d->plan, &d->result, stdout, d->arena);
+    if (stopped)
+        return true;
+    if (d->has_method && d->result.matched)
+        fputs(d->result.matched, stderr);
     return write_program(d);
 }
 

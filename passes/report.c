@@ -74,9 +74,13 @@ void report_print(const Graph *graph, const Schedule *schedule, const PeftResult
     (void)arena;
     fprintf(out, "model %s: %d layers\n", graph->name, graph->layer_count);
     if (result->method)
-        fprintf(out, "method %s: %lld of %lld parameters trained (%.3f %%)\n", result->method,
+        fprintf(out, "method %s: %lld of %lld parameters trained (%.3f %%)", result->method,
                 (long long)result->trained_parameters, (long long)result->total_parameters,
                 100 * (double)result->trained_parameters / (double)result->total_parameters);
+    if (result->head_parameters)
+        fprintf(out, ", %lld of them the head's", (long long)result->head_parameters);
+    if (result->method)
+        fputc('\n', out);
     fprintf(out, "found: %d attentions, %s\n", work.attentions,
             work.losses ? "loss fused with the head" : "no loss fused with the head");
     fprintf(out, "products per token: forward %.2f MFLOP, backward %.2f, gradients %.2f\n", mega(work.forward),

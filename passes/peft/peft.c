@@ -40,6 +40,7 @@ static void count_parameters(const Graph *graph, PeftResult *result)
             elements *= param->slices[k].stop - param->slices[k].start;
         result->total_parameters += elements;
         result->trained_parameters += param->trained ? elements : 0;
+        result->head_parameters += param->trained && param->role && !strcmp(param->role, "head") ? elements : 0;
     }
 }
 

@@ -115,7 +115,7 @@ typedef struct PeftResult {
     PeftMerge *merges;
     int merge_count;
     const char *cannot_merge;      /* reason, NULL when it can be merged */
-    int64_t trained_parameters, total_parameters;
+    int64_t trained_parameters, head_parameters, total_parameters; /* the head's: of those trained */
     int64_t prefix, infix;         /* learned tokens that stand in every sequence */
     bool virtual_logits;           /* ... and whose logits count among the model's */
     bool predict_first;            /* the last of them predicts the first token */
