@@ -48,9 +48,13 @@ def loracc(*argv):
     return run(LORACC, *argv)
 
 
-def settings(values):
-    """The --set of a dictionary."""
-    return ["--set", ",".join(f"{key}={value}" for key, value in values.items())] if values else []
+def config(values):
+    """A config.json with these values, for --config."""
+    text = json.dumps(values, sort_keys=True)
+    path = BUILD / "configs" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
 
 
 def info(program, *options):
@@ -100,7 +104,7 @@ def measured(*argv):
 
 def train(made, out, *options):
     """Trains what `compiled` made into the folder `out`; its steps, loss (mean of the last tenth of them), seconds (of all
-    steps), peak (bytes), trained (parameters), file_bytes (of the adapter), and the last evaluation's validation_loss, accuracy, ..."""
+    steps), peak (bytes), trained (parameters), file_bytes (of the adapter); the last evaluation's validation_loss, ..."""
     out.parent.mkdir(parents=True, exist_ok=True)
     metrics = out.with_name(out.name + ".jsonl")
     metrics.unlink(missing_ok=True)
@@ -169,7 +173,7 @@ def table(header, rows, title=None):
     for i, row in enumerate(cells):
         print("  " + "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right)).rstrip())
         if i == 0:
-            print("  " + "  ".join("-" * w for w in widths))
+            print("  " + "  ".join("-" * w for w in widths).rstrip())
 
 
 # --- figures
