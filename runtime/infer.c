@@ -23,6 +23,9 @@ static const LrtOption options[OPTIONS] = {
     [LOGITS] = {"logits", "FILE", "input_ids [rows, tokens] in a safetensors file; logits go to the file named next"},
     [PERPLEXITY] = {"perplexity", "FILE", "mean negative log-likelihood of a text"},
     [EVALUATE] = {"evaluate", "FILE", "a classifier: how many labels of a .jsonl, .csv or .tsv file it gets right"},
+    [TIME] = {"time", "N", "seconds of N forward passes, after one that does not count"},
+    [LENGTH] = {"length", "T", "... of so many tokens (128)"},
+    [BATCH] = {"batch", "B", "... of so many sequences, one after another (1)"},
     [TOKENIZE] = {"tokenize", NULL, "the ids of standard input, on one line"},
     [CHAT] = {"chat", NULL, "chat templates are not supported yet: give the prompt as the model expects it"},
     [JSON] = {"json", NULL, "answers, --perplexity, --evaluate and --info as JSON objects"},
@@ -68,6 +71,17 @@ static int64_t piece_length(const Infer *f, int64_t left)
 static int64_t prompt_in(int64_t prompt, int64_t done, int64_t count)
 {
     return prompt > done && prompt <= done + count ? prompt - done : 0;
+}
+
+bool lrt_infer_prompt(Infer *f, const int32_t *tokens, int64_t length)
+{
+    f->past = 0;
+    for (int64_t done = 0, count; done < length; done += count) {
+        count = piece_length(f, length - done);
+        if (!lrt_infer_forward(f, tokens + done, count, prompt_in(length, done, count)))
+            return false;
+    }
+    return true;
 }
 
 void lrt_infer_head(Infer *f, int64_t first, int64_t count)
@@ -172,20 +186,16 @@ static bool is_end(const Infer *f, int32_t id)
 static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
 {
     const LrtProgram *p = f->run.program;
-    int64_t most = p->max_length - p->prefix - p->infix, last = 0;
+    int64_t most = p->max_length - p->prefix - p->infix;
     if (length == 0)
         return lrt_fail(f->error, LRT_INVALID, "the prompt is empty");
     if (length > most)
         return lrt_fail(f->error, LRT_INVALID, "the prompt has %lld tokens, this program holds %lld; compile with a larger --length",
                         (long long)length, (long long)most);
-    for (int64_t done = 0, count; done < length; done += count) {
-        count = piece_length(f, length - done);
-        if (!lrt_infer_forward(f, prompt + done, count, prompt_in(length, done, count)))
-            return false;
-        last = f->run.context.n_tokens;
-    }
+    if (!lrt_infer_prompt(f, prompt, length))
+        return false;
     for (int64_t step = 0; step < f->max_tokens; step++) {
-        lrt_infer_head(f, last - 1, 1);
+        lrt_infer_head(f, f->run.context.n_tokens - 1, 1);
         int32_t id = lrt_sample(&f->sampling, lrt_infer_logits(f, 0), p->logits, (uint64_t)step);
         if (id < 0)
             return lrt_fail(f->error, LRT_FAILED, "out of memory");
@@ -198,7 +208,6 @@ static bool generate(Infer *f, const int32_t *prompt, int64_t length, Writer *w)
             fprintf(stderr, "%s: note: stopped at %lld tokens, the most this program holds\n", p->model, (long long)most);
             break;
         }
-        last = 1;
         if (step + 1 < f->max_tokens && !lrt_infer_forward(f, &id, 1, 0))
             return false;
     }
@@ -458,6 +467,8 @@ static bool run_infer(Infer *f, const LrtProgram *program)
         return false;
     if (f->args.value[TOKENIZE])
         return run_tokenize(f);
+    if (f->args.value[TIME])
+        return lrt_infer_time(f);
     if (f->args.value[LOGITS])
         return run_logits(f);
     if (f->args.value[PERPLEXITY])

@@ -241,7 +241,7 @@ class Test:
 
     def inference(self):
         self.refused("no prompt", [self.base], "the prompt is empty")
-        for option, value in ("--max-tokens", "-1"), ("--temperature", "hot"), ("--top-p", "2"), ("--top-k", "-1"), ("--ids", "1 2 x"), ("--ids", "1 9999"):
+        for option, value in ("--max-tokens", "-1"), ("--temperature", "hot"), ("--top-p", "2"), ("--top-k", "-1"), ("--time", "0"), ("--ids", "1 2 x"), ("--ids", "1 9999"):
             self.refused(f"{option} {value}", [self.base, *(["text"] if option != "--ids" else []), option, value], value.split()[-1])
         self.refused("a prompt too long", [self.base, "word " * 2000], "128")
         self.refused("unknown option", [self.base, "--tempature", "1"], "--tempature", lines=2)

@@ -141,6 +141,8 @@ class Test:
         self.checks.that([int(i) for i in out.split()] == ids[4:][:len(out.split())] and out.split(), "cached decoding = computed again")
         texts = [self.checks.run(base, "tensor graph", "--max-tokens", 20, "--temperature", 0.8, "--seed", s) for s in (1, 1, 2)]
         self.checks.that(texts[0] == texts[1] != texts[2], "text depends on the seed and on nothing else")
+        seconds = json.loads(self.checks.run(base, "--time", 3, "--length", 5, "--batch", 2, "--json") or "[]")
+        self.checks.that(len(seconds) == 3 and min(seconds) > 0, "a forward pass is timed", str(seconds))
 
     def peak(self, command):
         """Most memory a program has held.  Read from /proc: what wait4 tells includes the Python that started it."""
