@@ -7,6 +7,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 
@@ -38,10 +39,16 @@ def arguments(description, **more):
 
 def run(*argv, text=None):
     """Runs a program; its standard output.  What fails ends the script with its one line."""
-    done = subprocess.run([str(x) for x in argv], input=text, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        sys.exit((done.stderr.strip().splitlines() or [f"{argv[0]}: exit {done.returncode}"])[-1])
+    command = [str(x) for x in argv]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace")
+    fail_with(done.returncode, command, done.stderr)
     return done.stdout
+
+
+def fail_with(status, command, error):
+    if status:
+        lines = [line for line in error.splitlines() if "error:" in line] or error.splitlines()[-1:]
+        sys.exit(lines[0] if lines else f"{command[0]}: exit {status}")
 
 
 def loracc(*argv):
@@ -90,16 +97,24 @@ def compiled(model, program, *options):
     return {"program": program} | report(model, "-o", program, *options)
 
 
+def peak_memory(pid):
+    """What a process has held at most, in bytes.  (What wait4 says includes the Python that started it.)"""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
 def measured(*argv):
     """Runs a program; its seconds and its peak memory in bytes."""
-    command, start = [str(x) for x in argv], time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
-    error = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit((error.strip().splitlines() or [f"{command[0]}: exit {process.returncode}"])[-1])
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
+    command, start, peak = [str(x) for x in argv], time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+", errors="replace") as error:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=error)
+        while process.poll() is None:
+            peak = max(peak, peak_memory(process.pid))
+            time.sleep(0.01)
+        error.seek(0)
+        fail_with(process.returncode, command, error.read())
+    return time.perf_counter() - start, peak
 
 
 def train(made, out, *options):
