@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -118,18 +119,20 @@ def measured(*argv):
 
 
 def train(made, out, *options):
-    """Trains what `compiled` made into the folder `out`; its steps, loss (mean of the last tenth of them), seconds (of all
-    steps), peak (bytes), trained (parameters), file_bytes (of the adapter); the last evaluation's validation_loss, ..."""
+    """Trains what `compiled` made into the folder `out`.  What there is to know: steps, loss (mean of the last tenth of them),
+    seconds (of all steps), step_seconds (median), peak (bytes), trained (parameters), file_bytes (of the adapter), and what the
+    last evaluation says: validation_loss, accuracy, ..."""
     out.parent.mkdir(parents=True, exist_ok=True)
     metrics = out.with_name(out.name + ".jsonl")
     metrics.unlink(missing_ok=True)
     _, peak = measured(made["program"], "--out", out, "--metrics", metrics, *options)
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     steps, adapter = [line for line in lines if "seconds" in line], out / "adapter_model.safetensors"
-    last = [line["loss"] for line in steps[-max(1, len(steps) // 10):]]
+    last, seconds = [line["loss"] for line in steps[-max(1, len(steps) // 10):]], [line["seconds"] for line in steps]
     evaluated = {key: value for line in lines for key, value in line.items() if "seconds" not in line and key != "step"}
-    return evaluated | {"steps": len(steps), "loss": sum(last) / len(last), "seconds": sum(line["seconds"] for line in steps),
-                        "peak": peak, "trained": made["trained"], "file_bytes": adapter.stat().st_size}
+    return evaluated | {"steps": len(steps), "loss": sum(last) / len(last), "seconds": sum(seconds),
+                        "step_seconds": statistics.median(seconds), "peak": peak, "trained": made["trained"],
+                        "file_bytes": adapter.stat().st_size}
 
 
 # --- models

@@ -87,7 +87,7 @@ MODELS = {  # name: description, config, parameters
 }
 
 
-def plan(name, *options, **more):
-    """What the compiler plans for a published model; `more`: further keys of its config."""
+def plan(name, *options, length=32, **more):
+    """What the compiler plans for a published model and one sequence; `more`: further keys of its config."""
     description, config, _ = MODELS[name]
-    return paperlib.plan(description, "--config", paperlib.config(config | more), "--length", 32, "--batch", 1, *options)
+    return paperlib.plan(description, "--config", paperlib.config(config | more), "--length", length, "--batch", 1, *options)
