@@ -2,6 +2,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -136,6 +137,20 @@ def train(made, out, *options):
 
 
 # --- models
+
+def save_tensors(path, shapes, make, dtype="F32"):
+    """A safetensors file of tensors of one type, F32 or I32; `make(shape)` is called for one after the other."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        start, at = at, at + 4 * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, at]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for shape in shapes.values():
+            file.write(make(shape).astype("<f4" if dtype == "F32" else "<i4").tobytes())
+
 
 def smollm2():
     """SmolLM2-135M-Instruct (GGUF)."""
