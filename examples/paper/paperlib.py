@@ -61,8 +61,11 @@ def config(values):
     """A config.json with these values, for --config."""
     text = json.dumps(values, sort_keys=True)
     path = BUILD / "configs" / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(text)
+        part.rename(path)
     return path
 
 

@@ -3,6 +3,7 @@
 
     sizes.py LORACC"""
 import os
+import resource
 import sys
 
 from common import ROOT, Checks
@@ -21,8 +22,16 @@ LORA = {  # r = 8 on each of TARGETS, from the dimensions
 }
 
 
+def seconds():
+    """Of all programs that have run, on the processor."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+
+
 def main():
     checks = Checks()
+    before = seconds()
+    published.plan("GPT-3 175B", "--lora", "q,v", length=2048)
+    checks.within(seconds() - before, 5, "seconds to plan GPT-3 175B")
     for name, (_, _, parameters) in published.MODELS.items():
         total = published.plan(name, "--method", "full")["total"]
         if parameters:
