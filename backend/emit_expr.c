@@ -248,7 +248,7 @@ static Val compute(Expr *x, const Node *node, Val column)
         return lookup(x, node, column);
     case OP_SELECT_ROWS: {
         Val index = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, rows)), e->t_i64, "");
-        return load_columns(x, x->binding->operand[skip_views(node->inputs[0])->id], index, column, false);
+        return load_columns(x, x->binding->operand[skip_views(node->inputs[0])->id], index, column, node_columns(node) == 1);
     }
     case OP_HEAD_SLICE:
     case OP_HEAD_PAD:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 import numpy as np
-from common import GOLDENS, ROOT, Checks, load, save
+from common import GOLDENS, ROOT, Checks, case, error, load, plain, save
 
 LDL = ROOT / "examples/bert.ldl"
 ANIMALS = {"bird": "sings flies feather nest", "cat": "purrs paw whisker mouse", "fish": "swims fin water scale"}
@@ -141,10 +141,21 @@ def hidden_words(loracc, scratch, checks):
     checks.that("hides no word" in (checks.run(program, "the fin", fails=2) or ""), "a text without a mask is an error")
 
 
+def states(loracc, scratch, checks):
+    """A description that ends with the states: they leave the last norm, which is computed for the rows asked for only."""
+    ldl, inputs, out = scratch / "states.ldl", scratch / "in", scratch / "out"
+    ldl.write_text(LDL.read_text().split("    if masked {")[0] + "    output logits = x;\n}\n")
+    given, expected = case(load(GOLDENS / "bert-mlm/inputs.safetensors"), "plain"), load(GOLDENS / "bert-mlm/expected.safetensors")
+    save(inputs, plain(given))
+    checks.run(loracc, ldl, "--weights", GOLDENS / "bert-mlm", "--batch", 4, "--length", 64, "-o", scratch / "states")
+    checks.run(scratch / "states", "--logits", inputs, out)
+    checks.within(error(load(out)["logits"], expected["plain.hidden.1"]), 1e-5, "states after the last layer")
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
-        for part in classifier, regression, hidden_words:
+        for part in states, classifier, regression, hidden_words:
             part(sys.argv[1], pathlib.Path(scratch), checks)
     checks.finish()
 
