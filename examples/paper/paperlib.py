@@ -1,5 +1,6 @@
 """Shared by the scripts that print the LoRA paper's tables: compiling, training, models, tables, figures."""
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -159,12 +160,12 @@ def smollm2():
 
 
 def minilm():
-    """all-MiniLM-L6-v2: a folder with the bare encoder.  A classifier on it: --set of CLASSIFIER."""
+    """all-MiniLM-L6-v2: a folder with the bare encoder.  With CLASSIFIER a classifier on it."""
     run(EXAMPLES / "fetch-model", BUILD, "minilm")
     return BUILD / "all-MiniLM-L6-v2"
 
 
-CLASSIFIER = {"architectures.0": "BertForSequenceClassification"}
+CLASSIFIER = "--set", "architectures.0=BertForSequenceClassification"
 
 
 # --- text
