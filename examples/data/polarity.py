@@ -33,6 +33,11 @@ def load(folder, split):
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
+def save(path, rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
 def bag_of_words(folder):
     """What needs no pre-trained model: logistic regression on TF-IDF of one and two words, its strength chosen by `valid`; accuracy on
     `valid` and `test`."""
@@ -53,8 +58,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for name, count in SPLITS.items():
         part, rows = rows[:count], rows[count:]
-        with open(out / f"{name}.csv", "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *part])
+        save(out / f"{name}.csv", part)
         print(f"{name}: {count} rows, {sum(label == 'positive' for _, label in part)} positive")
 
 

@@ -27,7 +27,8 @@ def arguments(description, **more):
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs with different seeds (5)")
     parser.add_argument("--threads", type=int, default=CORES, metavar="N", help="threads (all cores)")
     for name, value in more.items():
-        parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value, help=f"({value})")
+        kind = {"action": "store_true"} if value is False else {"type": type(value), "default": value, "help": f"({value})"}
+        parser.add_argument("--" + name.replace("_", "-"), **kind)
     a = parser.parse_args()
     if "LORACC" not in os.environ:
         run(ROOT / "examples/paper/setup")
