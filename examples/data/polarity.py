@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Sentence polarity: sentences of film reviews and whether they are for or against (Pang and Lee, 2005), 2,000 of each.
 
-    polarity.py OUT        writes OUT/{train,valid,test}.csv with "text" and "label" (negative, positive): 3,200, 400 and 400 rows
+    polarity.py OUT        writes OUT/{train,valid,test}.csv: 3,200, 400 and 400 rows of "text" and "label" (negative, positive)
 
-They are in the tests of Debian's package python3-pattern, which is downloaded (16 MB, after `apt-get update`) and not installed."""
+They are among the tests of Debian's package python3-pattern, which is downloaded (16 MB, after `apt-get update`), not installed."""
 import csv
 import pathlib
 import random
@@ -19,7 +19,8 @@ def sentences():
     """(text, label) of every sentence."""
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        if subprocess.run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "python3-pattern"], cwd=folder).returncode:
+        download = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "python3-pattern"]
+        if subprocess.run(download, cwd=folder).returncode:
             sys.exit("polarity.py: apt cannot download python3-pattern; run apt-get update")
         subprocess.run(["dpkg-deb", "-x", next(folder.glob("*.deb")), folder / "package"], check=True)
         with open(folder / "package" / CORPUS, encoding="utf-8-sig", newline="") as file:
@@ -39,8 +40,8 @@ def save(path, rows):
 
 
 def bag_of_words(folder):
-    """What needs no pre-trained model: logistic regression on TF-IDF of one and two words, its strength chosen by `valid`; accuracy on
-    `valid` and `test`."""
+    """What needs no pre-trained model: logistic regression on TF-IDF of one and two words, its strength chosen by `valid`;
+    accuracy on `valid` and `test`."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

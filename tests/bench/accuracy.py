@@ -1,11 +1,11 @@
-"""MiniLM with LoRA on q and v and a new head on the polarity data: test accuracy of our programs and of transformers' Trainer with PEFT,
-on the same data with the same settings, and of logistic regression on words.
+"""MiniLM with LoRA on q and v and a new head on the polarity data: test accuracy of our programs and of transformers' Trainer
+with PEFT, on the same data with the same settings, and of logistic regression on words.
 
     accuracy.py [--assert] [--seeds N] [--epochs N] [--lr X] [--threads N]      --assert: fail when more than a point below
     the Trainer's mean, or not above logistic regression
 
-Both have the hidden layers' dropout and none on attention probabilities, which ours leaves out.  Trainer's weight decay spares the
-head's two biases, ours does not."""
+Both have the hidden layers' dropout and none on attention probabilities, which ours leaves out.  Trainer's weight decay spares
+the head's two biases, ours does not."""
 import argparse
 import json
 import os
@@ -32,15 +32,19 @@ CLASSES = "negative", "positive"
 class Ours:
     def __init__(self, a, data):
         self.a, self.data = a, data
-        self.options = "--weights", paperlib.minilm(), *paperlib.CLASSIFIER, "--batch", BATCH, "--length", LENGTH
-        self.made = paperlib.compiled("bert", FOLDER / "train", *self.options, "--lora", "q,v", "--rank", RANK, "--alpha", ALPHA)
+        self.made = self.compile("train", "--lora", "q,v", "--rank", RANK, "--alpha", ALPHA)
+
+    def compile(self, name, *options):
+        return paperlib.compiled("bert", FOLDER / name, "--weights", paperlib.minilm(), *paperlib.CLASSIFIER, "--batch", BATCH,
+                                 "--length", LENGTH, *options)
 
     def accuracy(self, seed, steps):
         adapter = FOLDER / f"adapter{seed}"
-        paperlib.train(self.made, adapter, "--data", self.data / "train.csv", "--long", "truncate", "--epochs", self.a.epochs, "--lr", self.a.lr,
-                       "--warmup", round(WARMUP * steps), "--weight-decay", DECAY, "--seed", seed, "--threads", self.a.threads)
-        merged = paperlib.compiled("bert", FOLDER / "merged", *self.options, "--merge", adapter)["program"]
-        return json.loads(paperlib.run(merged, "--evaluate", self.data / "test.csv", "--json", "--threads", self.a.threads))["accuracy"]
+        threads = "--threads", self.a.threads
+        paperlib.train(self.made, adapter, "--data", self.data / "train.csv", "--long", "truncate", "--epochs", self.a.epochs,
+                       "--lr", self.a.lr, "--warmup", round(WARMUP * steps), "--weight-decay", DECAY, "--seed", seed, *threads)
+        merged = self.compile("merged", "--merge", adapter)["program"]
+        return json.loads(paperlib.run(merged, "--evaluate", self.data / "test.csv", "--json", *threads))["accuracy"]
 
 
 class Theirs:
@@ -55,12 +59,14 @@ class Theirs:
 
     def accuracy(self, seed, steps):
         transformers.set_seed(seed)
-        base = transformers.AutoModelForSequenceClassification.from_pretrained(self.model, num_labels=2, attention_probs_dropout_prob=0.0)
-        model = peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"]))
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(self.model, attention_probs_dropout_prob=0.0)
+        lora = peft.LoraConfig(task_type="SEQ_CLS", r=RANK, lora_alpha=ALPHA, target_modules=["query", "value"])
+        model = peft.get_peft_model(base, lora)
         settings = transformers.TrainingArguments(
-            FOLDER / "peft", seed=seed, per_device_train_batch_size=BATCH, num_train_epochs=self.a.epochs, learning_rate=self.a.lr,
-            lr_scheduler_type="linear", warmup_steps=round(WARMUP * steps), weight_decay=DECAY, max_grad_norm=1.0, optim="adamw_torch",
-            use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False)
+            FOLDER / "peft", seed=seed, per_device_train_batch_size=BATCH, num_train_epochs=self.a.epochs,
+            learning_rate=self.a.lr, lr_scheduler_type="linear", warmup_steps=round(WARMUP * steps), weight_decay=DECAY,
+            max_grad_norm=1.0, optim="adamw_torch", use_cpu=True, report_to=[], save_strategy="no", logging_strategy="no",
+            disable_tqdm=True, dataloader_pin_memory=False)
         collator = transformers.DataCollatorWithPadding(self.tokenizer)
         trainer = transformers.Trainer(model, settings, train_dataset=self.train, data_collator=collator)
         trainer.remove_callback(transformers.PrinterCallback)
@@ -90,7 +96,7 @@ def main():
             found[name].append(100 * side.accuracy(seed, steps))
             print(f"seed {seed}, {name}: {found[name][-1]:.2f} % in {time.perf_counter() - start:.0f} s", flush=True)
     words = 100 * polarity.bag_of_words(data)[1]
-    print(f"MiniLM, LoRA r={RANK} on q and v, {a.epochs} epochs of {polarity.SPLITS['train']} sentences, batch {BATCH}, lr {a.lr:g}: test accuracy, %")
+    print(f"MiniLM, LoRA r={RANK} on q and v, {steps} steps of {BATCH} sentences, lr {a.lr:g}: test accuracy, %")
     for name, values in found.items():
         print(f"  {name:16} {paperlib.spread(values, 2)}")
     print(f"  {'words':16} {words:.2f}")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""all-MiniLM-L6-v2, a real encoder, against what transformers and PEFT compute with it in single precision (tests/data/goldens/minilm).
+"""all-MiniLM-L6-v2, a real encoder, against what transformers and PEFT compute with it (tests/data/goldens/minilm).
 
     minilm.py LORACC FOLDER        FOLDER: where examples/fetch-model keeps models; fetched when it is not there
 
-Checks ids of sentences, states after every layer, sentence embeddings, and of a classifier with LoRA: gradients of two steps, losses
-and the adapter of five, logits with the adapter merged and kept beside."""
+Checks ids of sentences, states after every layer, sentence embeddings, and of a classifier with LoRA: gradients of two steps,
+losses and the adapter of five, logits with the adapter merged and kept beside."""
 import json
 import pathlib
 import sys
@@ -16,6 +16,7 @@ from common import GOLDENS, ROOT, Checks, error, load, plain, save
 GOLDEN, LDL = GOLDENS / "minilm", ROOT / "examples/bert.ldl"
 STATES, LOGITS, LOSSES, GRADIENTS, TRAINED = 2e-5, 2e-5, 5e-6, 1e-4, 1e-5
 STEPS = "--schedule", "constant", "--lr", "1e-3", "--weight-decay", "0.01", "--clip", "0"
+CLASSIFIER = "--set", "architectures.0=BertForSequenceClassification"
 POOLER = "weight W: [d, d] = \"pooler.dense.weight\"'; weight b: [d] = \"pooler.dense.bias\"; output logits = tanh(x[0] @ W + b);"
 
 
@@ -28,11 +29,11 @@ class MiniLM:
     def __init__(self, loracc, weights, scratch):
         self.loracc, self.weights, self.scratch, self.checks = loracc, weights, scratch, Checks()
 
-    def compile(self, ldl, name, *options, batch=20, length=64):
+    def compile(self, ldl, name, *options, batch=20):
         """A program, or None."""
         program = self.scratch / name
-        done = self.checks.run(self.loracc, ldl, "--weights", self.weights, "--batch", batch, "--length", length, *options, "-o", program)
-        return None if done is None else program
+        options = "--weights", self.weights, "--batch", batch, "--length", 64, *options, "-o", program
+        return None if self.checks.run(self.loracc, ldl, *options) is None else program
 
     def logits(self, program, inputs):
         given, out = self.scratch / "in", self.scratch / "out"
@@ -48,7 +49,7 @@ class MiniLM:
         return self.logits(self.compile(ldl, "encoder", *options), load(GOLDEN / "inputs.safetensors"))
 
     def sentences(self):
-        program = self.compile(LDL, "classify", "--set", "architectures.0=BertForSequenceClassification", "--merge", GOLDEN / "adapter")
+        program = self.compile(LDL, "classify", *CLASSIFIER, "--merge", GOLDEN / "adapter")
         rows = json.loads((GOLDEN / "sentences.json").read_text())
         ids = [[int(i) for i in (self.checks.run(program, "--tokenize", input=row["text"]) or "").split()] for row in rows]
         self.checks.that(ids == [row["ids"] for row in rows], f"ids of {len(rows)} sentences")
@@ -81,8 +82,8 @@ class MiniLM:
         self.checks.within(worst, GRADIENTS, f"{len(reference)} gradients of step {step + 1}")
 
     def lora(self):
-        classifier = "--set", "architectures.0=BertForSequenceClassification"
-        program = self.compile(LDL, "train", *classifier, "--adapter", GOLDEN / "adapter_start", "--model-dropout", "off", batch=16)
+        start = "--adapter", GOLDEN / "adapter_start", "--model-dropout", "off"
+        program = self.compile(LDL, "train", *CLASSIFIER, *start, batch=16)
         batches, expected = load(GOLDEN / "train_batches.safetensors"), json.loads((GOLDEN / "train.json").read_text())
         self.gradients(program, batches, 0)
         self.train(program, batches, "one", *STEPS, "--steps", 1)
@@ -93,7 +94,8 @@ class MiniLM:
             worst = max(abs(m[key] - e) for m, e in zip(metrics, expected[key], strict=True))
             self.checks.within(worst, limit, f"{key} of {expected['steps']} steps")
         ours, reference = (load(folder / "adapter_model.safetensors") for folder in (self.scratch / "five", GOLDEN / "adapter"))
-        self.checks.that({k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in reference.items()}, "names and shapes of the adapter")
+        shapes = [{k: v.shape for k, v in adapter.items()} for adapter in (ours, reference)]
+        self.checks.that(shapes[0] == shapes[1], "names and shapes of the adapter")
         self.checks.that(sum(v.size for v in ours.values()) == expected["trainable_parameters"], "number of trained parameters")
         # AdamW moves a value whose gradient is rounding by up to the learning rate: one in a thousand may differ.
         off = np.concatenate([np.abs(ours[k] - reference[k]).ravel() for k in reference])
@@ -101,7 +103,7 @@ class MiniLM:
         first = {k: v[0] for k, v in batches.items() if k != "labels"}
         expected = load(GOLDEN / "classifier_expected.safetensors")
         for option, key in ("--with", "logits"), ("--merge", "merged_logits"):
-            program = self.compile(LDL, "program", *classifier, option, GOLDEN / "adapter")
+            program = self.compile(LDL, "program", *CLASSIFIER, option, GOLDEN / "adapter")
             self.checks.within(farthest(self.logits(program, first), expected[key]), LOGITS, f"logits {option}")
 
 
