@@ -3,7 +3,7 @@
 
     polarity.py OUT        writes OUT/{train,valid,test}.csv: 3,200, 400 and 400 rows of "text" and "label" (negative, positive)
 
-They are among the tests of Debian's package python3-pattern, which is downloaded (16 MB, after `apt-get update`), not installed."""
+Debian's package python3-pattern has them among its tests; it is downloaded (16 MB; `apt-get update` first), not installed."""
 import csv
 import pathlib
 import random
