@@ -1,0 +1,82 @@
+"""What low-rank updates have in common with each other and with the weights they change: the LoRA paper's sections 7.2 and 7.3.
+
+Adapters are folders in PEFT's format.  A is [r, in], B is [out, r], the update is scale B A, added to a weight [out, in]."""
+import json
+import pathlib
+import re
+import sys
+
+import numpy as np
+import paperlib
+
+sys.path.append(str(paperlib.ROOT / "tests/e2e"))
+from common import load  # noqa: E402
+
+PREFIX = "base_model.model."
+
+
+def adapter(folder):
+    """Module -> A, B and scale, of each module with LoRA."""
+    folder = pathlib.Path(folder)
+    config, tensors = json.loads((folder / "adapter_config.json").read_text()), load(folder / "adapter_model.safetensors")
+    found, alphas = {}, config.get("alpha_pattern") or {}
+    for name, a in tensors.items():
+        match = re.fullmatch(re.escape(PREFIX) + r"(.*)\.lora_A\.weight", name)
+        if match:
+            alpha = next((v for key, v in alphas.items() if re.fullmatch(rf"(.*\.)?({key})", match[1])), config["lora_alpha"])
+            rank = len(a) ** 0.5 if config.get("use_rslora") else len(a)
+            found[match[1]] = a.astype(float), tensors[name.replace(".lora_A.", ".lora_B.")].astype(float), alpha / rank
+    if not found:
+        sys.exit(f"{folder}: no LoRA adapter in PEFT's format")
+    return found
+
+
+def update(a, b, scale):
+    """Delta W, [out, in]."""
+    return scale * b @ a
+
+
+def base_weights(description, model, roles, data, folder):
+    """The modules of these roles -> weights [out, in] as the compiler reads them, whatever the checkpoint's form: a program that
+    trains them whole, at a rate of 0 for one step, writes them into the folder."""
+    other = ("--lora", "down" if "up" in roles else "up", "--rank", 1)
+    made = paperlib.compiled(description, folder / "read", "--weights", model, *other, "--train", ",".join(roles), "--batch", 1,
+                             "--length", 128)
+    paperlib.train(made, folder / "weights", "--data", data, "--long", "truncate", "--steps", 1, "--lr", 0)
+    found = {re.fullmatch(re.escape(PREFIX) + r"(.*)\.weight", name)[1]: value.astype(float)
+             for name, value in load(folder / "weights/adapter_model.safetensors").items() if ".lora_" not in name}
+    made["program"].unlink()
+    return found
+
+
+def input_directions(matrix):
+    """The right singular vectors as columns, those of the largest singular values first: as many as the rank can be."""
+    return np.linalg.svd(matrix, full_matrices=False)[2].T
+
+
+def output_directions(matrix):
+    """The left singular vectors as columns."""
+    return np.linalg.svd(matrix, full_matrices=False)[0]
+
+
+def similarity(u, v):
+    """phi(i, j) = ||U_i' V_j||^2 / min(i, j) for all i, j: how much of the span of the first i columns of U lies in that of the first j
+    of V; 0: nothing, 1: one contains the other.  Columns are orthonormal; phi(i, j) is in row i - 1 and column j - 1."""
+    overlap = np.cumsum(np.cumsum((u.T @ v) ** 2, axis=0), axis=1)
+    i, j = np.indices(overlap.shape) + 1
+    return overlap / np.minimum(i, j)
+
+
+def projection(weight, u, v):
+    """||U' W V||: how much of W lies in the directions U of its outputs and V of its inputs."""
+    return float(np.linalg.norm(u.T @ weight @ v))
+
+
+def amplification(delta, weight, rank, seed=0):
+    """The paper's Table 7: ||Delta W||, ||W||, and how much of W lies in the first `rank` singular directions of Delta W, of W itself,
+    and of a random matrix; `factor`: how much Delta W amplifies the directions that it has, ||Delta W|| / ||U' W V||."""
+    noise = np.random.default_rng(seed).standard_normal(weight.shape)
+    found = {name: projection(weight, output_directions(m)[:, :rank], input_directions(m)[:, :rank])
+             for name, m in (("delta", delta), ("weight", weight), ("random", noise))}
+    size = float(np.linalg.norm(delta))
+    return found | {"delta_norm": size, "weight_norm": float(np.linalg.norm(weight)), "factor": size / found["delta"]}
