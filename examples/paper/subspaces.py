@@ -60,8 +60,8 @@ def output_directions(matrix):
 
 
 def similarity(u, v):
-    """phi(i, j) = ||U_i' V_j||^2 / min(i, j) for all i, j: how much of the span of the first i columns of U lies in that of the first j
-    of V; 0: nothing, 1: one contains the other.  Columns are orthonormal; phi(i, j) is in row i - 1 and column j - 1."""
+    """phi(i, j) = ||U_i' V_j||^2 / min(i, j) for all i, j: how much of the span of U's first i columns lies in that of V's first j;
+    0: nothing, 1: one contains the other.  Columns are orthonormal; phi(i, j) is in row i - 1 and column j - 1."""
     overlap = np.cumsum(np.cumsum((u.T @ v) ** 2, axis=0), axis=1)
     i, j = np.indices(overlap.shape) + 1
     return overlap / np.minimum(i, j)
@@ -73,8 +73,8 @@ def projection(weight, u, v):
 
 
 def amplification(delta, weight, rank, seed=0):
-    """The paper's Table 7: ||Delta W||, ||W||, and how much of W lies in the first `rank` singular directions of Delta W, of W itself,
-    and of a random matrix; `factor`: how much Delta W amplifies the directions that it has, ||Delta W|| / ||U' W V||."""
+    """The paper's Table 7: ||Delta W||, ||W||, and how much of W lies in the first `rank` singular directions of Delta W, of W
+    itself, and of a random matrix; `factor`: how much Delta W amplifies the directions that it has, ||Delta W|| / ||U' W V||."""
     noise = np.random.default_rng(seed).standard_normal(weight.shape)
     found = {name: projection(weight, output_directions(m)[:, :rank], input_directions(m)[:, :rank])
              for name, m in (("delta", delta), ("weight", weight), ("random", noise))}
