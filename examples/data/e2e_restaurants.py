@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Data to text: E2E's restaurants (Novikova et al., 2017; CC BY-SA 4.0), a meaning -> a sentence, in the form that the LoRA paper has.
+"""Data to text: E2E's restaurants (Novikova et al., 2017; CC BY-SA 4.0), a meaning -> a sentence, in the LoRA paper's form.
 
     e2e_restaurants.py OUT [FOLDER]      writes OUT/{train,valid,test}.jsonl with "prompt" and "completion",
                                          and OUT/test_references.jsonl: each meaning of the test set with all its sentences

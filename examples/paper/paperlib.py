@@ -19,12 +19,14 @@ LORACC = pathlib.Path(os.environ.get("LORACC", ROOT / "build/release/loracc"))
 CORES = len(os.sched_getaffinity(0))
 
 
-def arguments(description, **more):
-    """The command line that all scripts have; `more`: further options and their defaults."""
+def arguments(description, seeds=5, **more):
+    """The command line that all scripts have; `seeds`: how many by default, 0: it has no such option; `more`: further options and
+    their defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=BUILD, metavar="DIR", help="where figures and files go (build/paper)")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything works, the figures mean little")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs with different seeds (5)")
+    if seeds:
+        parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"runs with different seeds ({seeds})")
     parser.add_argument("--threads", type=int, default=CORES, metavar="N", help="threads (all cores)")
     for name, value in more.items():
         kind = {"action": "store_true"} if value is False else {"type": type(value), "default": value, "help": f"({value})"}

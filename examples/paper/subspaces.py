@@ -49,34 +49,30 @@ def base_weights(description, model, roles, data, folder):
     return found
 
 
+def directions(matrix, count=None):
+    """The left and the right singular vectors as columns, those of the largest singular values first: outputs' and inputs'."""
+    u, _, v = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, :count], v[:count].T
+
+
 def input_directions(matrix):
-    """The right singular vectors as columns, those of the largest singular values first: as many as the rank can be."""
-    return np.linalg.svd(matrix, full_matrices=False)[2].T
-
-
-def output_directions(matrix):
-    """The left singular vectors as columns."""
-    return np.linalg.svd(matrix, full_matrices=False)[0]
+    return directions(matrix)[1]
 
 
 def similarity(u, v):
-    """phi(i, j) = ||U_i' V_j||^2 / min(i, j) for all i, j: how much of the span of U's first i columns lies in that of V's first j;
-    0: nothing, 1: one contains the other.  Columns are orthonormal; phi(i, j) is in row i - 1 and column j - 1."""
+    """phi(i, j) = ||U_i' V_j||^2 / min(i, j) for all i, j: how much of the span of U's first i columns lies in that of V's
+    first j; 0: nothing, 1: one contains the other.  Columns are orthonormal; phi(i, j) is in row i - 1 and column j - 1."""
     overlap = np.cumsum(np.cumsum((u.T @ v) ** 2, axis=0), axis=1)
     i, j = np.indices(overlap.shape) + 1
     return overlap / np.minimum(i, j)
 
 
-def projection(weight, u, v):
-    """||U' W V||: how much of W lies in the directions U of its outputs and V of its inputs."""
+def inside(weight, matrix, rank):
+    """||U' W V||: how much of W lies in the first `rank` singular directions of a matrix (the paper's Table 7)."""
+    u, v = directions(matrix, rank)
     return float(np.linalg.norm(u.T @ weight @ v))
 
 
-def amplification(delta, weight, rank, seed=0):
-    """The paper's Table 7: ||Delta W||, ||W||, and how much of W lies in the first `rank` singular directions of Delta W, of W
-    itself, and of a random matrix; `factor`: how much Delta W amplifies the directions that it has, ||Delta W|| / ||U' W V||."""
-    noise = np.random.default_rng(seed).standard_normal(weight.shape)
-    found = {name: projection(weight, output_directions(m)[:, :rank], input_directions(m)[:, :rank])
-             for name, m in (("delta", delta), ("weight", weight), ("random", noise))}
-    size = float(np.linalg.norm(delta))
-    return found | {"delta_norm": size, "weight_norm": float(np.linalg.norm(weight)), "factor": size / found["delta"]}
+def amplification(delta, weight, rank):
+    """How much Delta W amplifies the directions that it has: ||Delta W|| / ||U' W V||."""
+    return float(np.linalg.norm(delta)) / inside(weight, delta, rank)

@@ -52,29 +52,29 @@ def rotations(checks):
     checks.within(abs(phi[0] - turned).max(), 1e-12, "nor when the inputs of both are")
     mixed = subspaces.similarity(subspaces.input_directions(RANDOM.standard_normal((4, 4)) @ a), subspaces.input_directions(a))
     checks.within(abs(mixed[3] - [1, 1, 1, 1]).max(), 1e-10, "the whole span survives any mixing of A's rows")
-    for directions, shape in (subspaces.input_directions, (30, 4)), (subspaces.output_directions, (4, 4)):
-        columns = directions(a)
-        checks.that(columns.shape == shape, f"{directions.__name__}: their shape", columns.shape)
-        checks.within(abs(columns.T @ columns - np.eye(4)).max(), 1e-13, f"{directions.__name__} are orthonormal")
+    for columns, rows in zip(subspaces.directions(a), (4, 30)):
+        checks.that(columns.shape == (rows, 4), "singular directions are columns", columns.shape)
+        checks.within(abs(columns.T @ columns - np.eye(4)).max(), 1e-13, "and orthonormal")
 
 
 def amplifications(checks):
     weight = np.diag([5.0, 4, 3, 2, 1])
-    delta = np.zeros((5, 5))
-    delta[3, 3] = 8  # W has 2 there, and 5 at most: planted, and amplified four times
-    found = subspaces.amplification(delta, weight, 1)
-    for name, by_hand in ("delta", 2), ("weight", 5), ("delta_norm", 8), ("weight_norm", 55 ** 0.5), ("factor", 4):
-        checks.within(abs(found[name] - by_hand), 1e-12, f"a planted direction: {name} is {by_hand:.4g}")
-    found = subspaces.amplification(delta + np.diag([0, 6, 0, 0, 0]), weight, 2)
-    for name, by_hand in ("delta", 20 ** 0.5), ("weight", 41 ** 0.5), ("delta_norm", 10), ("factor", 5 ** 0.5):
-        checks.within(abs(found[name] - by_hand), 1e-12, f"two planted directions: {name} is {by_hand:.4g}")
+    one, two = np.diag([0.0, 0, 0, 8, 0]), np.diag([0.0, 6, 0, 8, 0])
+    for name, found, by_hand in (
+            ("W along a planted direction", subspaces.inside(weight, one, 1), 2),
+            ("its amplification", subspaces.amplification(one, weight, 1), 4),
+            ("W along two planted directions", subspaces.inside(weight, two, 2), 20 ** 0.5),
+            ("their amplification", subspaces.amplification(two, weight, 2), 5 ** 0.5),
+            ("W along its own first two", subspaces.inside(weight, weight, 2), 41 ** 0.5),
+            ("W along all of its own", subspaces.inside(weight, weight, 5), 55 ** 0.5),
+            ("the amplification of W by itself", subspaces.amplification(weight, weight, 5), 1)):
+        checks.within(abs(found - by_hand), 1e-12, f"{name} is {by_hand:.4g}")
     left, right = orthogonal(5), orthogonal(5)
-    turned = subspaces.amplification(left @ (delta + np.diag([0, 6, 0, 0, 0])) @ right, left @ weight @ right, 2)
-    checks.within(max(abs(turned[k] - found[k]) for k in found if k != "random"), 1e-12, "rotations change nothing")
-    weight = RANDOM.standard_normal((300, 200))
-    found = subspaces.amplification(weight, weight, 10)
+    turned = subspaces.amplification(left @ two @ right, left @ weight @ right, 2)
+    checks.within(abs(turned - 5 ** 0.5), 1e-12, "amplification does not change when inputs and outputs are rotated")
+    weight, noise = RANDOM.standard_normal((300, 200)), RANDOM.standard_normal((300, 200))
     expected = 10 * np.linalg.norm(weight) / 60000 ** 0.5  # 100 of 60,000 equal parts of ||W||^2
-    checks.within(abs(found["random"] - expected) / expected, 0.2, "a random matrix's share of W")
+    checks.within(abs(subspaces.inside(weight, noise, 10) / expected - 1), 0.2, "a random matrix's directions have their share of W")
 
 
 def files(checks, scratch):
