@@ -35,7 +35,7 @@ UNUSABLE = {"bitfit": "SmolLM2 has no biases"}
 
 
 def arguments(description, **more):
-    """The command line of the scripts that train here.  LORACC_E2E: a folder with E2E's tables, which are downloaded otherwise."""
+    """The command line of the scripts that train here."""
     a = lib.arguments(description, seeds=0, steps=60, rows=8, held_out=50, **more)
     if a.quick:
         a.steps = a.rows = a.held_out = 2
@@ -50,10 +50,12 @@ def setting(name, size=None):
 
 def methods(names):
     """The methods of a list "lora,ia3", or all that the compiler has and this model can be trained with."""
-    lines = lib.loracc("--list-methods").splitlines()
-    every = [line.split()[0] for line in lines if not line.startswith(" ")]
-    asked = list(METHODS) if names == "all" else names.split(",")
-    unknown = [name for name in every if name not in METHODS | UNUSABLE] or [name for name in asked if name not in METHODS]
+    if names == "all":
+        lines = lib.loracc("--list-methods").splitlines()
+        asked = [line.split()[0] for line in lines if not line.startswith(" ") and line.split()[0] not in UNUSABLE]
+    else:
+        asked = names.split(",")
+    unknown = [name for name in asked if name not in METHODS]
     if unknown:
         sys.exit(f"no settings for {', '.join(unknown)}; there are some for {', '.join(METHODS)}")
     return asked
@@ -64,7 +66,7 @@ def read(path):
 
 
 def data():
-    """The folder with the data."""
+    """The folder with the data; made from the tables in the folder LORACC_E2E, or from downloaded ones."""
     out, tables = lib.BUILD / "restaurants/data", os.environ.get("LORACC_E2E")
     if not (out / "test_references.jsonl").exists():
         lib.run(lib.EXAMPLES / "data/e2e_restaurants.py", out, *[tables] * bool(tables))
@@ -103,7 +105,7 @@ class Runs:
             figures = lib.train(made, folder / "adapter", "--data", self.data / "train.jsonl", "--validation", self.held_out,
                                 "--steps", self.steps, "--warmup", self.steps // 10, "--lr", rate, "--seed", seed,
                                 "--threads", self.threads)
-            figures["base_loss"] = read(folder / "adapter.jsonl")[0]["validation_loss"]
+            figures["threads"], figures["base_loss"] = self.threads, read(folder / "adapter.jsonl")[0]["validation_loss"]
             shutil.rmtree(folder / "adapter/best", ignore_errors=True)
             for path in folder / "adapter/training_state.safetensors", folder / "train":
                 path.unlink(missing_ok=True)

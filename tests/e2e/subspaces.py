@@ -74,7 +74,8 @@ def amplifications(checks):
     checks.within(abs(turned - 5 ** 0.5), 1e-12, "amplification does not change when inputs and outputs are rotated")
     weight, noise = RANDOM.standard_normal((300, 200)), RANDOM.standard_normal((300, 200))
     expected = 10 * np.linalg.norm(weight) / 60000 ** 0.5  # 100 of 60,000 equal parts of ||W||^2
-    checks.within(abs(subspaces.inside(weight, noise, 10) / expected - 1), 0.2, "a random matrix's directions have their share of W")
+    share = subspaces.inside(weight, noise, 10) / expected
+    checks.within(abs(share - 1), 0.2, "a random matrix's directions have their share of W")
 
 
 def files(checks, scratch):
