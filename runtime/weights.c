@@ -9,7 +9,7 @@
 #include "runtime/pack.h"
 #include "runtime/random.h"
 
-enum { ROWS_AT_ONCE = 64 };
+enum { ROWS_AT_ONCE = 64, HELD_BYTES = 4 << 20 };
 
 const LrtTensor *lrt_find_weight(const LrtCheckpoint *checkpoint, const char *name)
 {
@@ -71,15 +71,20 @@ static bool read_param(const LrtParam *p, const LrtSources *s, const LrtTensor *
     if (!buffer)
         return lrt_fail(error, LRT_FAILED, "out of memory");
     bool ok = true;
+    int64_t held = 0;
     for (int64_t row = 0; ok && row < rows; row += ROWS_AT_ONCE) {
         int64_t count = rows - row < ROWS_AT_ONCE ? rows - row : ROWS_AT_ONCE;
+        held += count * width * depth * (int64_t)sizeof *buffer;
         ok = lrt_tensor_read_rows(tensor, first + row, count, buffer, error) &&
              (!folded || fold_rows(s, tensor, name, first + row, count, buffer, error));
         for (int64_t i = 0; ok && depth > 1 && i < count * width; i++)
             buffer[i] = buffer[i * depth + p->file_start[2]];
         if (ok)
             lrt_pack_rows(p, stored, row, count, buffer + column, width);
+        if (held >= HELD_BYTES)
+            lrt_tensor_forget(tensor), held = 0;
     }
+    lrt_tensor_forget(tensor);
     free(buffer);
     return ok;
 }
@@ -185,11 +190,8 @@ static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError 
                         lrt_checkpoint_path(s->checkpoint), name);
     if (of_norms)
         return make_norms(p, tensor, stored, error);
-    if (!check_shape(p, tensor, lrt_checkpoint_path(s->checkpoint), error) ||
-        !read_param(p, s, tensor, name, !p->base, stored, error))
-        return false;
-    lrt_tensor_forget(tensor);
-    return true;
+    return check_shape(p, tensor, lrt_checkpoint_path(s->checkpoint), error) &&
+           read_param(p, s, tensor, name, !p->base, stored, error);
 }
 
 static void load_task(void *user, int64_t task)
