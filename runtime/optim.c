@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { PIECE = 1 << 13, LANES = 8 };
+
 double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t warmup)
 {
     if (step < warmup)
@@ -18,73 +20,112 @@ double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t w
     return factor > 0 ? factor : 0;
 }
 
-/* The sum of one parameter's squares, in the order of memory: padding is zero. */
+/* At most PIECE elements of a trained parameter: a task, so that one large parameter occupies all threads. */
+typedef struct Piece {
+    int64_t first, count; /* elements, from the start of the memory of what is trained */
+    bool fast;
+} Piece;
+
+/* All of them, in the order of the parameters; NULL when there is no memory. */
+static Piece *cut_pieces(const LrtProgram *program, int64_t *count)
+{
+    Piece *pieces = NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        *count = 0;
+        for (int64_t i = 0; i < program->param_count; i++) {
+            const LrtParam *p = &program->params[i];
+            int64_t size = p->trained ? p->bytes / 4 : 0;
+            for (int64_t at = 0; at < size; at += PIECE, (*count)++)
+                if (pieces)
+                    pieces[*count] = (Piece){p->offset / 4 + at, size - at < PIECE ? size - at : PIECE, p->fast};
+        }
+        if (!pieces && !(pieces = malloc(sizeof *pieces * (size_t)(*count + 1))))
+            return NULL;
+    }
+    return pieces;
+}
+
+/* --- norm ------------------------------------------------------------------------------------------------------------------ */
+
 typedef struct Norm {
-    const LrtProgram *program;
-    const char *grads;
+    const Piece *pieces;
+    const float *grads;
     double *sums;
 } Norm;
 
+/* Eight sums side by side, then their sum: padding is zero. */
 static void norm_task(void *user, int64_t task)
 {
     Norm *norm = user;
-    const LrtParam *p = &norm->program->params[task];
-    double sum = 0;
-    if (p->trained) {
-        const float *g = (const float *)(norm->grads + p->offset);
-        for (int64_t i = 0; i < p->bytes / 4; i++)
-            sum += (double)g[i] * (double)g[i];
-    }
+    const Piece *piece = &norm->pieces[task];
+    const float *g = norm->grads + piece->first;
+    double sums[LANES] = {0}, sum = 0;
+    int64_t whole = piece->count / LANES * LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            sums[k] += (double)g[i + k] * (double)g[i + k];
+    for (int64_t i = whole; i < piece->count; i++)
+        sums[i - whole] += (double)g[i] * (double)g[i];
+    for (int k = 0; k < LANES; k++)
+        sum += sums[k];
     norm->sums[task] = sum;
 }
 
 double lrt_gradient_norm(const LrtProgram *program, const char *grads, LrtPool *pool)
 {
-    double sum = 0;
-    Norm norm = {program, grads, calloc((size_t)program->param_count + 1, sizeof(double))};
-    if (!norm.sums)
-        return NAN;
-    lrt_pool_run(pool, norm_task, &norm, program->param_count);
-    for (int64_t i = 0; i < program->param_count; i++)
-        sum += norm.sums[i];
-    free(norm.sums);
+    int64_t count;
+    Piece *pieces = cut_pieces(program, &count);
+    double sum = 0, *sums = malloc(sizeof *sums * (size_t)(count + 1));
+    if (pieces && sums)
+        lrt_pool_run(pool, norm_task, &(Norm){pieces, (const float *)grads, sums}, count);
+    else
+        sum = NAN;
+    for (int64_t i = 0; pieces && sums && i < count; i++)
+        sum += sums[i];
+    free(pieces), free(sums);
     return sqrt(sum);
 }
 
+/* --- step ------------------------------------------------------------------------------------------------------------------ */
+
 typedef struct Step {
-    const LrtProgram *program;
+    const Piece *pieces;
     const LrtOptimizer *o;
     double rate, factor, correction1, correction2;
-    char *params, *m, *v;
-    const char *grads;
+    float *params, *m, *v;
+    const float *grads;
 } Step;
 
 static void adamw_task(void *user, int64_t task)
 {
     const Step *s = user;
-    const LrtParam *param = &s->program->params[task];
-    if (!param->trained)
-        return;
     const LrtOptimizer *o = s->o;
-    float *p = (float *)(s->params + param->offset), *m = (float *)(s->m + param->offset);
-    float *v = (float *)(s->v + param->offset);
-    const float *g = (const float *)(s->grads + param->offset);
-    double rate = s->rate * (param->fast ? o->lr_ratio : 1);
-    for (int64_t i = 0; i < param->bytes / 4; i++) {
-        double gradient = (double)g[i] * s->factor;
-        double m1 = o->beta1 * (double)m[i] + (1 - o->beta1) * gradient;
-        double v1 = o->beta2 * (double)v[i] + (1 - o->beta2) * gradient * gradient;
-        double value = (double)p[i] * (1 - rate * o->weight_decay);
-        value -= rate * (m1 / s->correction1) / (sqrt(v1 / s->correction2) + o->epsilon);
+    const Piece *piece = &s->pieces[task];
+    float *restrict p = s->params + piece->first, *restrict m = s->m + piece->first, *restrict v = s->v + piece->first;
+    const float *restrict g = s->grads + piece->first;
+    const double rate = s->rate * (piece->fast ? o->lr_ratio : 1), keep = 1 - rate * o->weight_decay, factor = s->factor;
+    const double beta1 = o->beta1, beta2 = o->beta2, epsilon = o->epsilon, size = rate / s->correction1, scale = 1 / s->correction2;
+    for (int64_t i = 0; i < piece->count; i++) {
+        double gradient = (double)g[i] * factor;
+        double m1 = beta1 * (double)m[i] + (1 - beta1) * gradient;
+        double v1 = beta2 * (double)v[i] + (1 - beta2) * gradient * gradient;
         m[i] = (float)m1;
         v[i] = (float)v1;
-        p[i] = (float)value;
+        p[i] = (float)((double)p[i] * keep - size * m1 / (sqrt(v1 * scale) + epsilon));
     }
 }
 
-void lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
+bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
                const char *grads, char *m, char *v, LrtPool *pool)
 {
-    Step s = {program, o, rate, factor, 1 - pow(o->beta1, (double)step), 1 - pow(o->beta2, (double)step), params, m, v, grads};
-    lrt_pool_run(pool, adamw_task, &s, program->param_count);
+    int64_t count;
+    Piece *pieces = cut_pieces(program, &count);
+    if (!pieces)
+        return false;
+    Step s = {.pieces = pieces, .o = o, .rate = rate, .factor = factor, .correction1 = 1 - pow(o->beta1, (double)step),
+              .correction2 = 1 - pow(o->beta2, (double)step), .params = (float *)params, .m = (float *)m, .v = (float *)v,
+              .grads = (const float *)grads};
+    lrt_pool_run(pool, adamw_task, &s, count);
+    free(pieces);
+    return true;
 }

@@ -19,7 +19,7 @@ typedef struct Part {
 
 static const Part parts[] = {
     {1, 1, 1, 0},  {1, 16, 1, 1}, {1, 37, 1, 0},   {1, 100, 0, 0},
-    {1, 17, 1, 1}, {5, 33, 1, 0}, {1, 1000, 1, 0}, {3, 8, 0, 1},
+    {1, 17, 1, 1}, {5, 33, 1, 0}, {1, 1000, 1, 0}, {3, 8, 0, 1}, {1, 9000, 1, 1},
 };
 enum { PARTS = sizeof parts / sizeof *parts, STEPS = 25 };
 
@@ -179,7 +179,7 @@ START_TEST(adamw_is_that_of_the_paper)
             double m = moment(r, at, STEPS - 1, o->beta1, 1, false);
             double v = moment(r, at, STEPS - 1, o->beta2, 2, false);
             double p = parameter(r, o, at, parts[i].fast, (double)start->params[at]);
-            expect_near((double)r->m[at], m, 1e-6 * (fabs(m) + 0.1), "m", i, j);
+            expect_near((double)r->m[at], m, 1e-6 * (fabs(m) + 0.3), "m", i, j);
             expect_near((double)r->v[at], v, 2e-6 * v, "v", i, j);
             expect_near((double)r->params[at], p, 3e-6 * (fabs(p) + 1), "p", i, j);
         }
