@@ -91,15 +91,15 @@ static int64_t few_panels_each(const GemmSpec *spec)
 /* As stored: a block of A stays in the second-level cache while the task's panels pass by, and
  * those in the third-level cache while the blocks of A take turns.  Produced: a panel stays in
  * the second-level cache while the task's rows pass by, and those in the third-level cache
- * while the panels take turns.  Rows are split further when there are too few panels for many
- * threads. */
+ * while the panels take turns, if so many rows fit there that they pay for the panel.  Rows are split further when there are too
+ * few panels for many threads. */
 static Split split_product(Emit *e, const GemmSpec *spec, Val rows)
 {
     bool produced = is_produced(spec);
     int64_t mr = e->target->mr, panels = count_panels(spec), step = tile_panels(e->target);
     int64_t block = (produced ? SHARED_BYTES : (int64_t)e->target->block_kb * 1024) /
                     spec->a.pitch / mr * mr;
-    int64_t least_rows = produced ? PRODUCED_ROWS : 4 * mr;
+    int64_t least_rows = produced ? PRODUCED_ROWS : 4 * mr, least_block = produced ? PRODUCED_ROWS : mr;
     int64_t most_groups = produced ? (panels + step - 1) / step : (panels + 7) / 8;
     int64_t least_groups = 1 + (panels * panel_bytes(spec->store, spec->k) - 1) / SHARED_BYTES;
     least_groups = least_groups < most_groups ? least_groups : most_groups;
@@ -108,7 +108,7 @@ static Split split_product(Emit *e, const GemmSpec *spec, Val rows)
     Val wanted = ll_min(e, ll_i64(e, (TASKS_WANTED + most_groups - 1) / most_groups),
                         ll_div(e, rows, ll_i64(e, least_rows)));
     Val blocks = ll_max(
-        e, ll_max(e, wanted, ll_ceil_div(e, rows, ll_i64(e, block < mr ? mr : block))), one);
+        e, ll_max(e, wanted, ll_ceil_div(e, rows, ll_i64(e, block < least_block ? least_block : block))), one);
     Val strips = ll_ceil_div(e, ll_ceil_div(e, rows, blocks), ll_i64(e, mr));
     Val rows_each = ll_mul(e, ll_max(e, strips, one), ll_i64(e, mr));
     blocks = ll_max(e, ll_ceil_div(e, rows, rows_each), one);
