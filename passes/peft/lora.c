@@ -235,7 +235,8 @@ static bool check_order(Lora *l)
 {
     for (int i = 1; i < l->site_count; i++) {
         const Param *a = l->sites[i - 1].param, *b = l->sites[i].param;
-        if (strcmp(a->module, b->module) != 0 || (target_of(l->spec, a) < target_of(l->spec, b)) == (param_out(a).start < param_out(b).start))
+        bool slices = l->sites[i - 1].by_role && l->sites[i].by_role && !strcmp(a->module, b->module);
+        if (!slices || (target_of(l->spec, a) < target_of(l->spec, b)) == (param_out(a).start < param_out(b).start))
             continue;
         diag_error(l->diag, peft_nowhere, "%s: \"parts\" has '%s' and '%s' in another order than '%s' has these slices", l->spec->origin,
                    a->role, b->role, a->module);
