@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every method, in one layer of two and with norms trained whole: what is written is read back, and does something.
+"""Every method, in one layer of two and with norms trained whole: what is written is read back, and does something; and its gradients
+through a base in Q8_0 are finite differences.
 
     readback.py LORACC"""
 import pathlib
@@ -49,6 +50,10 @@ def main():
             found = logits(scratch / "with", scratch / "in", scratch, checks)
             same = found.shape == base.shape and np.array_equal(found, base)
             checks.that(np.isfinite(found).all() and not same, f"{name}: is read back")
+            if name != "dora":  # whose norms are constants to the gradient
+                checks.run(*compile, "--method", *SETTINGS.get(name, name).split(), "--store", "q8_0", "-o", scratch / "train")
+                checked = checks.run(scratch / "train", "--tensors", batches, "--check") or ""
+                checks.that("tensors checked" in checked, f"{name}: gradients through Q8_0")
     checks.finish()
 
 
