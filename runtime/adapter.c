@@ -36,6 +36,13 @@ bool lrt_make_directory(const char *path, LrtError *error)
     return ok;
 }
 
+static bool read_rows(void *user, const LrtTensor *tensor, int64_t first, int64_t count, float *rows, LrtError *error)
+{
+    const LrtRun *run = user;
+    return lrt_adapter_rows(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], tensor, first, count, rows, error);
+}
+
+/* Tensors without data are as they are trained. */
 static bool write_folder(const LrtRun *run, const char *directory, const char *text, const LrtTensor *tensors, int count, LrtError *error)
 {
     const char *metadata[5] = {NULL};
@@ -50,7 +57,7 @@ static bool write_folder(const LrtRun *run, const char *directory, const char *t
     if (ok && !text)
         ok = lrt_fail(error, LRT_FAILED, "the program has no adapter configuration");
     ok = ok && lrt_file_write(config, text, strlen(text), error) &&
-         lrt_safetensors_write(path, tensors, count, metadata, error);
+         lrt_safetensors_write_rows(path, tensors, count, metadata, read_rows, (void *)(uintptr_t)run, error);
     if (!ok && fresh)
         unlink(config); /* half an adapter is none */
     free(path);
@@ -84,11 +91,10 @@ static bool put_block(LrtTensor *list, int *count, const LrtTensor *tensor, cons
 }
 
 /* DIRECTORY/peft: the equivalent adapter in PEFT's form, of an adapter whose form is another. */
-static bool save_for_peft(const LrtRun *run, const char *directory, const LrtTensor *tensors, int count, LrtError *error)
+static bool save_for_peft(const LrtRun *run, const char *directory, const json_t *peft, const LrtTensor *tensors, int count,
+                          LrtError *error)
 {
-    const json_t *peft = json_object_get(run->settings, "peft"), *blocks = json_object_get(peft, "blocks");
-    if (!peft)
-        return true;
+    const json_t *blocks = json_object_get(peft, "blocks");
     char *folder = lrt_path_join(directory, "peft");
     LrtTensor *list = calloc((size_t)count + 1, sizeof *list);
     int made = 0;
@@ -168,12 +174,13 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
 {
     LrtTensor *tensors;
     int count;
-    const json_t *network = json_object_get(run->settings, "network");
-    if (!lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error))
-        return false;
+    const json_t *network = json_object_get(run->settings, "network"), *peft = json_object_get(run->settings, "peft");
     const char *config = json_string_value(json_object_get(run->settings, "adapter_config"));
+    if (!(network || peft ? lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error)
+                          : lrt_adapter_list(run->program, false, &tensors, &count, error)))
+        return false;
     bool ok = (!network || put_table(tensors, &count, network, error)) && write_folder(run, directory, config, tensors, count, error) &&
-              save_for_peft(run, directory, tensors, count, error);
+              (!peft || save_for_peft(run, directory, peft, tensors, count, error));
     lrt_free_tensors(tensors, count);
     return ok;
 }

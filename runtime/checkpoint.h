@@ -86,6 +86,10 @@ const char *lrt_safetensors_metadata(const LrtSafetensors *file, const char *key
  * Tensors are given with name, dtype, rank, shape, data; bytes is ignored. */
 bool lrt_safetensors_write(const char *path, const LrtTensor *tensors, int count, const char *const *metadata,
                            LrtError *error);
+/* The same; rows of f32 tensors without data come from `read`, some at a time. */
+typedef bool LrtRowReader(void *user, const LrtTensor *tensor, int64_t first, int64_t count, float *rows, LrtError *error);
+bool lrt_safetensors_write_rows(const char *path, const LrtTensor *tensors, int count, const char *const *metadata, LrtRowReader *read,
+                                void *user, LrtError *error);
 
 /* --- whole files -------------------------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@
 #include "runtime/checkpoint.h"
 #include "runtime/file.h"
 
-enum { HEADER_MAX = 100000000 };
+enum { HEADER_MAX = 100000000, ROWS_BYTES = 1 << 20 };
 
 struct LrtSafetensors {
     LrtMap map;
@@ -296,8 +296,29 @@ static bool write_header(LrtOutput *output, const LrtTensor **order, int count, 
     return ok;
 }
 
+static bool write_rows(LrtOutput *output, const LrtTensor *tensor, LrtRowReader *read, void *user, LrtError *error)
+{
+    int64_t rows = tensor->rank > 1 ? tensor->shape[0] : 1, width = rows ? lrt_tensor_elements(tensor) / rows : 0;
+    int64_t once = width < ROWS_BYTES / 4 ? ROWS_BYTES / 4 / (width + 1) + 1 : 1;
+    float *values = malloc(sizeof *values * (size_t)(once * width + 1));
+    bool ok = values || lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t r = 0; ok && r < rows; r += once) {
+        int64_t count = rows - r < once ? rows - r : once;
+        ok = read(user, tensor, r, count, values, error) &&
+             lrt_output_write(output, values, sizeof *values * (size_t)(count * width), error);
+    }
+    free(values);
+    return ok;
+}
+
 bool lrt_safetensors_write(const char *path, const LrtTensor *tensors, int count, const char *const *metadata,
                            LrtError *error)
+{
+    return lrt_safetensors_write_rows(path, tensors, count, metadata, NULL, NULL, error);
+}
+
+bool lrt_safetensors_write_rows(const char *path, const LrtTensor *tensors, int count, const char *const *metadata, LrtRowReader *read,
+                                void *user, LrtError *error)
 {
     const LrtTensor **order = calloc((size_t)count + 1, sizeof *order);
     LrtOutput output;
@@ -310,7 +331,8 @@ bool lrt_safetensors_write(const char *path, const LrtTensor *tensors, int count
     if (ok) {
         ok = write_header(&output, order, count, metadata, error);
         for (int i = 0; ok && i < count; i++)
-            ok = lrt_output_write(&output, order[i]->data, tensor_bytes(order[i]), error);
+            ok = order[i]->data ? lrt_output_write(&output, order[i]->data, tensor_bytes(order[i]), error)
+                                : write_rows(&output, order[i], read, user, error);
         ok = lrt_output_close(&output, ok, error) && ok;
     }
     free(order);

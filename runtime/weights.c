@@ -227,47 +227,51 @@ void lrt_free_tensors(LrtTensor *tensors, int count)
     free(tensors);
 }
 
-static LrtTensor *tensor_named(LrtTensor *tensors, int *count, const LrtParam *p)
-{
-    for (int i = *count - 1; i >= 0; i--)
-        if (!strcmp(tensors[i].name, p->name))
-            return &tensors[i];
-    LrtTensor *tensor = &tensors[*count];
-    *tensor = (LrtTensor){.name = p->name, .dtype = LRT_F32, .rank = p->file_rank};
-    for (int i = 0; i < p->file_rank; i++)
-        tensor->shape[i] = p->file_shape[i];
-    float *data = calloc((size_t)lrt_tensor_elements(tensor) + 1, sizeof *data);
-    if (!data)
-        return NULL;
-    tensor->data = (const uint8_t *)data;
-    (*count)++;
-    return tensor;
-}
-
-static void unpack_flat(const LrtParam *p, const char *stored, LrtTensor *tensor)
+/* Rows of a tensor that the parameter has. */
+static bool unpack_part(const LrtParam *p, const char *stored, int64_t first, int64_t count, float *out, LrtError *error)
 {
     bool matrix = p->file_rank > 1;
-    int64_t width = p->file_shape[matrix ? 1 : 0];
-    float *to = (float *)(uintptr_t)tensor->data + (matrix ? p->file_start[0] * width + p->file_start[1] : p->file_start[0]);
-    lrt_unpack_rows(p, stored, 0, lrt_file_rows(p), to, width);
-}
-
-static bool unpack_deep(const LrtParam *p, const char *stored, LrtTensor *tensor, LrtError *error)
-{
-    int64_t rows = lrt_file_rows(p), columns = lrt_file_cols(p), depth = depth_of(p);
-    float *flat = malloc(sizeof *flat * (size_t)(rows * columns + 1)), *to = (float *)(uintptr_t)tensor->data;
+    int64_t start = matrix ? p->file_start[0] : 0, stop = start + lrt_file_rows(p), column = p->file_start[matrix ? 1 : 0];
+    int64_t width = p->file_shape[matrix ? 1 : 0], columns = lrt_file_cols(p), depth = depth_of(p);
+    int64_t from = first > start ? first : start, to = first + count < stop ? first + count : stop;
+    if (from >= to)
+        return true;
+    if (depth == 1) {
+        lrt_unpack_rows(p, stored, from - start, to - from, out + (from - first) * width + column, width);
+        return true;
+    }
+    float *flat = malloc(sizeof *flat * (size_t)((to - from) * columns + 1));
     if (!flat)
         return lrt_fail(error, LRT_FAILED, "out of memory");
-    lrt_unpack_rows(p, stored, 0, rows, flat, columns);
-    for (int64_t r = 0; r < rows; r++)
+    lrt_unpack_rows(p, stored, from - start, to - from, flat, columns);
+    for (int64_t r = from; r < to; r++)
         for (int64_t c = 0; c < columns; c++)
-            to[((p->file_start[0] + r) * p->file_shape[1] + p->file_start[1] + c) * depth + p->file_start[2]] = flat[r * columns + c];
+            out[((r - first) * width + column + c) * depth + p->file_start[2]] = flat[(r - from) * columns + c];
     free(flat);
     return true;
 }
 
-bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
-                         LrtTensor **tensors, int *count, LrtError *error)
+bool lrt_adapter_rows(const LrtProgram *program, const char *weights, const char *trained, const LrtTensor *tensor, int64_t first,
+                      int64_t count, float *rows, LrtError *error)
+{
+    int64_t width = lrt_tensor_elements(tensor) / (tensor->rank > 1 && tensor->shape[0] ? tensor->shape[0] : 1);
+    memset(rows, 0, sizeof *rows * (size_t)(count * width));
+    for (const LrtParam *p = program->params; p < program->params + program->param_count; p++)
+        if (p->adapter && !strcmp(p->name, tensor->name) &&
+            !unpack_part(p, (p->trained ? trained : weights) + p->offset, first, count, rows, error))
+            return false;
+    return true;
+}
+
+static bool is_listed(const LrtTensor *tensors, int count, const char *name)
+{
+    for (int i = count - 1; i >= 0; i--)
+        if (!strcmp(tensors[i].name, name))
+            return true;
+    return false;
+}
+
+bool lrt_adapter_list(const LrtProgram *program, bool only_trained, LrtTensor **tensors, int *count, LrtError *error)
 {
     *count = 0;
     *tensors = calloc((size_t)program->param_count + 1, sizeof **tensors);
@@ -275,18 +279,30 @@ bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const c
         return lrt_fail(error, LRT_FAILED, "out of memory");
     for (int64_t i = 0; i < program->param_count; i++) {
         const LrtParam *p = &program->params[i];
-        if (!p->adapter || (only_trained && !p->trained))
+        if (!p->adapter || (only_trained && !p->trained) || is_listed(*tensors, *count, p->name))
             continue;
-        LrtTensor *tensor = tensor_named(*tensors, count, p);
-        if (!tensor) {
-            lrt_free_tensors(*tensors, *count);
-            return lrt_fail(error, LRT_FAILED, "out of memory");
-        }
-        const char *stored = (p->trained ? trained : weights) + p->offset;
-        if (!(depth_of(p) > 1 ? unpack_deep(p, stored, tensor, error) : (unpack_flat(p, stored, tensor), true))) {
-            lrt_free_tensors(*tensors, *count);
-            return false;
-        }
+        LrtTensor *tensor = &(*tensors)[(*count)++];
+        *tensor = (LrtTensor){.name = p->name, .dtype = LRT_F32, .rank = p->file_rank};
+        for (int k = 0; k < p->file_rank; k++)
+            tensor->shape[k] = p->file_shape[k];
     }
     return true;
+}
+
+bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
+                         LrtTensor **tensors, int *count, LrtError *error)
+{
+    if (!lrt_adapter_list(program, only_trained, tensors, count, error))
+        return false;
+    bool ok = true;
+    for (int i = 0; ok && i < *count; i++) {
+        LrtTensor *tensor = &(*tensors)[i];
+        float *data = malloc(sizeof *data * (size_t)(lrt_tensor_elements(tensor) + 1));
+        tensor->data = (const uint8_t *)data;
+        ok = data ? lrt_adapter_rows(program, weights, trained, tensor, 0, tensor->rank > 1 ? tensor->shape[0] : 1, data, error)
+                  : lrt_fail(error, LRT_FAILED, "out of memory");
+    }
+    if (!ok)
+        lrt_free_tensors(*tensors, *count);
+    return ok;
 }

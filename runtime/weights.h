@@ -22,8 +22,13 @@ const LrtTensor *lrt_find_weight(const LrtCheckpoint *checkpoint, const char *na
 bool lrt_load_params(const LrtProgram *program, const LrtSources *sources, char *weights, char *params, LrtPool *pool,
                      LrtError *error);
 
-/* The adapter's tensors, whole, in the file's form, from `trained` (parameters or gradients) and the frozen image.
- * `only_trained`: leave out frozen ones (gradients).  Caller frees with lrt_free_tensors. */
+/* The adapter's tensors, whole, in the file's form, without their data.  `only_trained`: leave out frozen ones (gradients).  Caller
+ * frees with lrt_free_tensors. */
+bool lrt_adapter_list(const LrtProgram *program, bool only_trained, LrtTensor **tensors, int *count, LrtError *error);
+/* Rows of one of them (a vector is one row), from `trained` (parameters or gradients) and the frozen image. */
+bool lrt_adapter_rows(const LrtProgram *program, const char *weights, const char *trained, const LrtTensor *tensor, int64_t first,
+                      int64_t count, float *rows, LrtError *error);
+/* The list with all data in memory. */
 bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const char *trained, bool only_trained,
                          LrtTensor **tensors, int *count, LrtError *error);
 void lrt_free_tensors(LrtTensor *tensors, int count);
