@@ -10,7 +10,7 @@ import numpy as np
 import paperlib
 
 sys.path.append(str(paperlib.ROOT / "tests/e2e"))
-from common import load  # noqa: E402
+from common import load
 
 PREFIX = "base_model.model."
 

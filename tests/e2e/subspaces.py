@@ -13,7 +13,7 @@ from common import GOLDENS, ROOT, Checks, error, load
 
 os.environ["LORACC"] = sys.argv[1]
 sys.path.insert(0, str(ROOT / "examples/paper"))
-import subspaces  # noqa: E402
+import subspaces
 
 RANDOM = np.random.default_rng(3)
 
