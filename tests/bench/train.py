@@ -1,10 +1,19 @@
-"""A training step of SmolLM2-135M with LoRA on q and v: ours and PyTorch's in turns, medians, memory, and the roofline of the moment.
+"""Training steps of every model and method, ours and PyTorch's in turns: medians, memory, the roofline of the moment; and inference
+with a merged adapter against the base.
 
-    train.py [--assert] [--rounds N] [--batch B] [--length T] [--rank R]      --assert: fail when slower or larger than the bars"""
+    train.py [--assert] [--models LIST] [--methods LIST] [--lengths LIST] [--rounds N] [--batch B] [--rank R] [--layers N]
+
+LISTs have commas; `all` is every one.  Without --methods: every model with lora and full, gpt2 and roberta with every method.  Both sides
+read one checkpoint and the same batches; as many parameters have to be trained, and the first loss has to be the same where a method begins
+at the base model.  A line `merged, base` has the merged program's seconds, and the base's, for all batches, weights read included.
+--assert: fail where ours is slower than PyTorch, or takes more memory than PyTorch or than it planned."""
 import argparse
 import json
+import multiprocessing
 import os
 import pathlib
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,121 +23,203 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build/bench"
-CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-          "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152, "rms_norm_eps": 1e-5, "max_position_embeddings": 8192,
-          "rope_theta": 100000.0, "hidden_act": "silu", "tie_word_embeddings": True}
+LORACC = ROOT / "build/release/loracc"
 sys.path.insert(0, str(ROOT / "tests/e2e"))
-import tiny
 from common import save
 
+import methods
+import peer
+from models import MODELS
 
-def needed_flops(batch, length, rank):
-    """Of one step: forward and backward products, the causal half of attention, gradients of what is trained only."""
-    c, tokens = CONFIG, batch * length
-    d, kv = c["hidden_size"], c["hidden_size"] // c["num_attention_heads"] * c["num_key_value_heads"]
-    frozen = 2 * d * d + 2 * d * kv + 3 * d * c["intermediate_size"]
-    adapters = rank * (d + d) + rank * (d + kv)
-    # Below the first layer's adapters nobody asks for a gradient: its q, k, v and everything before.
-    backward = frozen * c["num_hidden_layers"] - (d * d + 2 * d * kv)
-    products = 2 * tokens * (frozen * c["num_hidden_layers"] + backward + 3 * adapters * c["num_hidden_layers"] + 2 * d * c["vocab_size"])
-    attention = 2 * batch * length * (length + 1) / 2 * d * (2 + 5) * c["num_hidden_layers"]
-    return products + attention
+ONE, SEVERAL = ("lora", "full"), ("gpt2", "roberta")
+STEPS = 3  # of one run of ours; the first is not timed
+
+
+def run(*argv):
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, argv))}\n{done.stderr.strip()[-500:]}")
+    return done
 
 
 def peak(threads):
+    """GFLOP/s and GB/s that the machine has to give at this moment."""
     program = FOLDER / "peak"
-    subprocess.run(["cc", "-O3", "-march=native", "-pthread", ROOT / "tests/bench/peak.c", "-o", program], check=True)
-    return [float(x) for x in subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout.split()]
+    if not program.exists():
+        run("cc", "-O3", "-march=native", "-pthread", ROOT / "tests/bench/peak.c", "-o", program)
+    return [float(x) for x in run(program, threads).stdout.split()]
 
 
-def high_water(pid):
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-
-
-def best_for_torch():
-    """What makes PyTorch fastest: huge pages, a heap that keeps what it freed, and MKL's AVX-512 kernels on any vendor's CPU."""
-    library = FOLDER / "mkl.so"
+def start_server():
+    """The server of PyTorch's side, with what makes PyTorch fastest: huge pages, a heap that keeps what it freed, and MKL's AVX-512
+    kernels on any vendor's CPU."""
+    library, before = FOLDER / "mkl.so", dict(os.environ)
     subprocess.run(["cc", "-shared", "-fPIC", "-xc", "-", "-o", library], input="int mkl_serv_intel_cpu_true(void) { return 1; }", text=True,
                    check=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-    return environment | {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184",
-                          "MALLOC_TOP_PAD_": "67108864", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "LD_PRELOAD": str(library)}
+    for name in [name for name in before if name.startswith("OPENBLAS_")]:
+        del os.environ[name]
+    os.environ |= {"THP_MEM_ALLOC_ENABLE": "1", "MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184",
+                   "MALLOC_TOP_PAD_": "67108864", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "LD_PRELOAD": str(library)}
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["peer"])
+    multiprocessing.forkserver.ensure_running()
+    os.environ.clear()
+    os.environ |= before
+    return server
 
 
-class Peer:
-    def __init__(self, a):
-        config = FOLDER / "model/config.json"
-        self.process = subprocess.Popen([sys.executable, ROOT / "tests/bench/peer.py", config, str(a.batch), str(a.length), str(a.rank)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=best_for_torch())
-        self.step()
+class Theirs:
+    """A process that trains with PyTorch."""
+
+    def __init__(self, server, *arguments):
+        self.pipe, other = server.Pipe()
+        self.process = server.Process(target=peer.serve, args=(other, *arguments), daemon=True)
+        self.process.start()
+        other.close()
+        self.first = self.pipe.recv()
 
     def step(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        self.pipe.send(True)
+        return self.pipe.recv()
+
+    def finish(self):
+        """Its memory, in MiB."""
+        self.pipe.send(False)
+        memory = self.pipe.recv()
+        self.process.join()
+        return memory
 
 
-def ours(program, a, batches):
-    metrics = FOLDER / "metrics.jsonl"
-    metrics.unlink(missing_ok=True)
-    process = subprocess.Popen([program, "--tensors", batches, "--out", FOLDER / "out", "--metrics", metrics, "--steps", "3"],
-                               stderr=subprocess.PIPE, text=True)
-    started, first, memory = time.perf_counter(), None, 0
-    while process.poll() is None:
-        try:
-            memory = max(memory, high_water(process.pid) or 0)
-        except OSError:
-            pass
-        time.sleep(0.01)
-    if process.returncode:
-        sys.exit(process.stderr.read())
-    seconds = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]
-    to_first = time.perf_counter() - started - sum(seconds)
-    return seconds[1:], memory, to_first
+class Ours:
+    """A program that trains."""
+
+    def __init__(self, ldl, folder, method, a, length):
+        self.program, self.batches = FOLDER / "train", FOLDER / "batches"
+        done = run(LORACC, ldl, "--weights", folder, "--method", method, "--batch", a.batch, "--length", length, "-o", self.program)
+        self.trained = int(re.search(r"(\d+) of \d+ parameters trained", done.stderr)[1])
+        info = json.loads(run(self.program, "--info", "--json").stdout)
+        self.planned, self.tier, self.memory, self.loss = info["planned_bytes"] / 2**20, info["tier"], 0, None
+
+    def steps(self):
+        metrics = FOLDER / "metrics.jsonl"
+        metrics.unlink(missing_ok=True)
+        process = subprocess.Popen([self.program, "--tensors", self.batches, "--out", FOLDER / "out", "--metrics", metrics, "--steps",
+                                    str(STEPS)], stderr=subprocess.PIPE, text=True)
+        while process.poll() is None:
+            try:
+                status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+                self.memory = max(self.memory, *(int(kib) / 1024 for kib in re.findall(r"VmHWM:\s*(\d+)", status)), 0)
+            except OSError:
+                pass
+            time.sleep(0.01)
+        if process.returncode:
+            sys.exit(process.stderr.read())
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        self.loss = lines[0]["loss"]
+        return [line["seconds"] for line in lines[1:]]
+
+
+def line(name, method, length, ours, theirs):
+    return f"{name:11} {method:17} {length:4} {ours:8.3f} {theirs:8.3f} {theirs / ours:6.2f} "
+
+
+def write_batches(config, batch, length):
+    random = np.random.default_rng(0)
+    ids = random.integers(2, config["vocab_size"], (STEPS, batch, length)).astype(np.int32)
+    labels = random.integers(0, 2, (STEPS, batch)).astype(np.int32) if "hidden_dropout_prob" in config else ids
+    save(FOLDER / "batches", {"input_ids": ids, "labels": labels})
+
+
+def compared(server, name, method, length, a):
+    """One line of the table; what is wrong with it."""
+    ldl, config = ROOT / f"examples/{MODELS[name][0]}.ldl", MODELS[name][1](a.layers)
+    folder, learned = FOLDER / "models" / f"{name}-{a.layers}", methods.LEARNED.get(method, 0)
+    write_batches(config, a.batch, length - learned)
+    mine = Ours(ldl, folder, methods.option(method, config["model_type"], a.rank), a, length - learned)
+    theirs = Theirs(server, folder, method, a.rank, FOLDER / "batches", name == "smollm2" and method == "lora")
+    seconds, others, peaks, threads = [], [], [], len(os.sched_getaffinity(0))
+    for _ in range(a.rounds):
+        peaks.append(peak(threads)[0])
+        seconds += mine.steps()
+        others += [theirs.step() for _ in range(STEPS - 1)]
+    memory = theirs.finish()
+    step, other, best = statistics.median(seconds), statistics.median(others), statistics.median(peaks)
+    share = [100 * theirs.first["flops"] / s / best / 1e9 for s in (step, other)]
+    print(line(name, method, length, step, other), f"{mine.memory:6.0f} {memory:6.0f}   {best:5.0f} {share[0]:4.0f} {share[1]:4.0f}", flush=True)
+    wrong = []
+    if mine.trained != theirs.first["trained"]:
+        wrong.append(f"{mine.trained} parameters trained, {theirs.first['trained']} in PyTorch")
+    if not learned and abs(mine.loss - theirs.first["loss"]) > 1e-3:
+        wrong.append(f"loss {mine.loss:.5f}, {theirs.first['loss']:.5f} in PyTorch")
+    if other < step:
+        wrong.append("slower than PyTorch")
+    if mine.memory > memory or mine.memory > mine.planned + max(0.05 * mine.planned, 16):
+        wrong.append(f"{mine.memory:.0f} MiB of {mine.planned:.0f} planned")
+    return [f"{name} {method} {length}: {what}" for what in wrong]
+
+
+def merged(name, length, a):
+    """Inference with the adapter just trained folded in, against the base."""
+    ldl, folder = ROOT / f"examples/{MODELS[name][0]}.ldl", FOLDER / "models" / f"{name}-{a.layers}"
+    programs, seconds = {"base": (), "merged": ("--merge", FOLDER / "out")}, {"base": [], "merged": []}
+    for program, options in programs.items():
+        run(LORACC, ldl, "--weights", folder, "--batch", a.batch, "--length", length, *options, "-o", FOLDER / program)
+    same = subprocess.run([LORACC, "verify", FOLDER / "base", FOLDER / "merged"], capture_output=True).returncode == 0
+    for _ in range(2 * a.rounds + 1):
+        for program in programs:
+            start = time.perf_counter()
+            run(FOLDER / program, "--logits", FOLDER / "batches", FOLDER / "logits")
+            seconds[program].append(time.perf_counter() - start)
+    base, other = (statistics.median(s[1:]) for s in seconds.values())
+    print(line(name, "merged, base", length, other, base), "the same program" if same else "another program", flush=True)
+    return [] if same else [f"{name}: the merged program is not the base program"]
+
+
+def rows(a, every_method):
+    """Models with the methods to time, and those that are left out with the reason."""
+    for name in list(MODELS) if a.models == "all" else a.models.split(","):
+        if name not in MODELS:
+            sys.exit(f"no model '{name}', only {', '.join(MODELS)}")
+        kind = MODELS[name][1](a.layers)["model_type"]
+        few = every_method if name in SEVERAL else ONE
+        for method in every_method if a.methods == "all" else a.methods.split(",") if a.methods else few:
+            if method not in every_method:
+                sys.exit(f"no method '{method}', only {', '.join(every_method)}")
+            if name != "smollm2" or method == "lora" or a.methods:
+                yield name, method, methods.why_not(method, kind, kind != "llama")
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/bench/run")
     parser.add_argument("--assert", dest="check", action="store_true")
-    for name, value in ("rounds", 3), ("batch", 4), ("length", 512), ("rank", 8):
+    for name, value in ("models", "all"), ("methods", ""), ("lengths", "128,512"):
+        parser.add_argument(f"--{name}", default=value)
+    for name, value in ("rounds", 3), ("batch", 4), ("rank", 8), ("layers", 2):
         parser.add_argument(f"--{name}", type=int, default=value)
     a = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    if not (FOLDER / "model").exists():
-        tiny.make(FOLDER / "model", CONFIG)
-    batches, program = FOLDER / "batches", FOLDER / "train"
-    ids = np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (3, a.batch, a.length)).astype(np.int32)
-    save(batches, {"input_ids": ids, "labels": ids})
-    start = time.perf_counter()
-    subprocess.run([ROOT / "build/release/loracc", ROOT / "examples/llama.ldl", "--weights", FOLDER / "model", "--lora", "q,v", "--rank", str(a.rank),
-                    "--batch", str(a.batch), "--length", str(a.length), "-o", program], check=True, stderr=subprocess.DEVNULL)
-    compiled = time.perf_counter() - start
-    info = json.loads(subprocess.run([program, "--info", "--json"], check=True, capture_output=True, text=True).stdout)
-    peer, mine, theirs, memory, begins = Peer(a), [], [], 0, []
-    threads = len(os.sched_getaffinity(0))
-    peaks = []
-    for _ in range(a.rounds):
-        peaks.append(peak(threads))
-        seconds, used, to_first = ours(program, a, batches)
-        mine += seconds
-        begins.append(to_first)
-        memory = max(memory, used)
-        theirs += [peer.step() for _ in range(2)]
-    peer_memory = high_water(peer.process.pid)
-    peer.process.stdin.close()
-    step, other = statistics.median(mine), statistics.median(theirs)
-    flops, best = needed_flops(a.batch, a.length, a.rank), statistics.median(p[0] for p in peaks)
-    planned = info["planned_bytes"] / 2**20
-    print(f"SmolLM2-135M, LoRA r={a.rank} on q and v, batch {a.batch} x {a.length}, f32, {threads} threads, tier {info['tier']}")
-    print(f"  ours     {step:.2f} s a step, {memory:.0f} MiB (planned {planned:.0f}), compiled in {compiled:.1f} s, first step after {statistics.median(begins):.1f} s")
-    print(f"  PyTorch  {other:.2f} s a step, {peer_memory:.0f} MiB")
-    print(f"  ratio    {other / step:.2f} times as fast, {memory / peer_memory:.2f} of the memory")
-    print(f"  roofline {best:.0f} GFLOP/s f32, {statistics.median(p[1] for p in peaks):.0f} GB/s; a step needs {flops / 1e9:.0f} GFLOP: ours runs at "
-          f"{100 * flops / step / 1e9 / best:.0f} %, PyTorch at {100 * flops / other / 1e9 / best:.0f} %")
-    if a.check and (other < step or memory > peer_memory / 2 or abs(memory - planned) > max(0.05 * planned, 16)):
-        sys.exit("below the bar: at least PyTorch's speed, at most half of its memory, planned memory within 5 %")
+    (FOLDER / "models").mkdir(parents=True, exist_ok=True)
+    every_method = re.findall(r"^(\S+)", run(LORACC, "--list-methods").stdout, re.M)
+    todo, server, wrong = list(rows(a, every_method)), start_server(), []
+    print(f"batch {a.batch}, rank {a.rank}, {a.layers} layers (smollm2: all), f32, {len(os.sched_getaffinity(0))} threads\n"
+          f"{'':34} seconds a step        MiB           peak   % of it\n"
+          f"{'model':11} {'method':17} {'len':>4} {'ours':>8} {'PyTorch':>8} {'ratio':>6}  {'ours':>6} {'PyTorch':>6} GFLOP/s ours PyTorch")
+    for name, method, reason in todo:
+        folder = FOLDER / "models" / f"{name}-{a.layers}"
+        if not folder.exists():
+            process = server.Process(target=peer.make_checkpoint, args=(folder, MODELS[name][1](a.layers)))
+            process.start()
+            process.join()
+        if reason:
+            print(f"{name:11} {method:17} {reason}", flush=True)
+            continue
+        for length in map(int, a.lengths.split(",")):
+            shutil.rmtree(FOLDER / "out", ignore_errors=True)
+            wrong += compared(server, name, method, length, a)
+            if method == "lora":
+                wrong += merged(name, length, a)
+    print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
+    if a.check and wrong:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
