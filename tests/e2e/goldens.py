@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One small model against reference numbers made by PyTorch and PEFT in double precision (tests/data/goldens).
 
-    goldens.py LORACC MODEL        MODEL: a folder of tests/data/goldens
+    goldens.py LORACC MODEL [ADAPTER...]        MODEL: a folder of tests/data/goldens, or elsewhere; ADAPTER: folders, only these are compared
 
 Checks losses, logits, greedy text, packing, storage variants, and for every adapter: loss and gradients, ten optimizer steps and the
 adapter they write, logits with the adapter merged and kept beside."""
@@ -32,7 +32,8 @@ def compared(reference, inputs):
 class Model:
     def __init__(self, loracc, name, scratch):
         self.loracc, self.folder, self.scratch, self.checks = loracc, GOLDENS / name, scratch, Checks()
-        self.ldl = ROOT / "examples" / f"{family(json.loads((self.folder / 'config.json').read_text()))}.ldl"
+        own, config = self.folder / "model.ldl", json.loads((self.folder / "config.json").read_text())
+        self.ldl = own if own.exists() else ROOT / "examples" / f"{family(config)}.ldl"
         self.inputs, self.expected = load(self.folder / "inputs.safetensors"), load(self.folder / "expected.safetensors")
         longest = max(v.shape[1] for k, v in self.inputs.items() if k.endswith("input_ids"))
         self.options = ["--batch", 4, "--length", longest + 32]
@@ -184,12 +185,14 @@ def main():
     loracc, name = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
         model = Model(loracc, name, pathlib.Path(scratch))
-        model.base()
-        model.losses()
-        model.variants()
-        model.stores()
-        model.accumulation()
-        for folder in sorted((GOLDENS / name / "adapters").iterdir()):
+        only = [pathlib.Path(a).resolve() for a in sys.argv[3:]]
+        if not only:
+            model.base()
+            model.losses()
+            model.variants()
+            model.stores()
+            model.accumulation()
+        for folder in only or sorted((model.folder / "adapters").iterdir()):
             model.adapter(folder)
         model.checks.finish()
 
