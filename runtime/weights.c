@@ -135,8 +135,8 @@ static bool make_param(const LrtParam *p, const LrtSources *s, char *stored, Lrt
     return true;
 }
 
-/* A vector from the norms of a checkpoint's matrix, in double. */
-static bool make_norms(const LrtParam *p, const LrtTensor *tensor, char *stored, LrtError *error)
+/* A vector from the norms of a checkpoint's matrix, in double: as it is for what an adapter begins as, else with what is folded into it. */
+static bool make_norms(const LrtParam *p, const LrtSources *s, const LrtTensor *tensor, char *stored, LrtError *error)
 {
     bool rows = p->init == LRT_INIT_ROW_NORMS;
     if (tensor->rank != 2 || tensor->shape[rows ? 0 : 1] != p->file_shape[0])
@@ -147,7 +147,7 @@ static bool make_norms(const LrtParam *p, const LrtTensor *tensor, char *stored,
     double *sums = calloc((size_t)count + 1, sizeof *sums);
     bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
     for (int64_t r = 0; ok && r < tensor->shape[0]; r++) {
-        ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
+        ok = lrt_tensor_read_rows(tensor, r, 1, row, error) && (p->adapter || fold_rows(s, tensor, p->base, r, 1, row, error));
         for (int64_t c = 0; ok && c < width; c++)
             sums[rows ? r : c] += (double)row[c] * (double)row[c];
     }
@@ -189,7 +189,7 @@ static bool load_param(const Load *l, const LrtParam *p, char *stored, LrtError 
         return lrt_fail(error, LRT_INVALID, "%s: tensor '%s' is missing; the program was compiled for another model",
                         lrt_checkpoint_path(s->checkpoint), name);
     if (of_norms)
-        return make_norms(p, tensor, stored, error);
+        return make_norms(p, s, tensor, stored, error);
     return check_shape(p, tensor, lrt_checkpoint_path(s->checkpoint), error) &&
            read_param(p, s, tensor, name, !p->base, stored, error);
 }

@@ -21,7 +21,8 @@ SETTINGS = {
              "--lora q,v=3:5 --method pissa", "--lora mlp.c_proj,o=3 --method olora", "--lora q,up --method bitfit", "--method ia3 --method bitfit",
              "--lora q --layers 0 --method top_layers:layers=1"],
     "llama": ["--lora q_proj=3:5,down=4 --method lora:rslora=1", "--lora q,v --layers 0,2 --train norm", "--lora up --train embed", "--lora embed",
-              "--lora q,down=3:7 --method pissa:rslora=1", "--lora k,gate --method olora"],
+              "--lora q,down=3:7 --method pissa:rslora=1", "--lora k,gate --method olora",
+              "--lora up,v --method pissa:dora=1"],
 }
 WEIGHTS = {  # of an adapted module, as [out, in]
     "gpt2": ("transformer.h.0.mlp.c_fc", lambda t: t["h.0.mlp.c_fc.weight" if "h.0.mlp.c_fc.weight" in t else "transformer.h.0.mlp.c_fc.weight"].T),
