@@ -115,14 +115,28 @@ const char *peft_settings(const PeftRewrite *r, const PeftMethod *method)
 
 /* --- (IA)3 --------------------------------------------------------------------------------------------------------------- */
 
-/* The last two parts of a module's path tell `mlp.c_proj` from `attn.c_proj`; `whole`: in some layers only. */
-static void add_module(json_t *list, const char *module, bool whole)
+/* Has a module a vector of the method whose tensors end so? */
+static bool has_vector(Graph *graph, const char *module, const char *end)
+{
+    const char *tensor = peft_name(graph, module, end);
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->params[i]->adapter && !strcmp(graph->params[i]->tensor, tensor))
+            return true;
+    return false;
+}
+
+/* The last two parts of a module's path tell `mlp.c_proj` from `attn.c_proj`.  The whole path where it is in some layers only
+ * (`whole`), or where the two also name a module of the same layer that has no vector: `attention.output.dense` is an `output.dense`. */
+static void add_module(Graph *graph, json_t *list, const char *module, const char *end, int layer, bool whole)
 {
     const char *last = strrchr(module, '.'), *start = last;
     while (start && start > module && start[-1] != '.')
         start--;
-    const char *name = start && !whole ? start : module;
-    add_once(list, name);
+    for (int i = 0; start && !whole && i < graph->param_count; i++) {
+        const Param *other = graph->params[i];
+        whole = other->module && other->layer == layer && path_has_suffix(other->module, start) && !has_vector(graph, other->module, end);
+    }
+    add_once(list, start && !whole ? start : module);
 }
 
 const char *peft_ia3_settings(const PeftRewrite *r)
@@ -135,9 +149,9 @@ const char *peft_ia3_settings(const PeftRewrite *r)
         if (length < sizeof end || strcmp(param->tensor + length - sizeof end + 1, end) != 0)
             continue;
         const char *path = arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model.");
-        add_module(targets, path, r->spec->layer_count > 0);
+        add_module(r->graph, targets, path, end, param->layer, r->spec->layer_count > 0);
         if (!param->transposed)
-            add_module(feedforward, path, r->spec->layer_count > 0);
+            add_module(r->graph, feedforward, path, end, param->layer, r->spec->layer_count > 0);
     }
     bool conv1d = false;
     for (int i = 0; i < r->graph->param_count; i++)
@@ -162,7 +176,8 @@ const char *peft_vera_settings(const PeftRewrite *r)
         const Param *param = r->graph->params[i];
         size_t length = param->adapter ? strlen(param->tensor) : 0;
         if (length >= sizeof end && !strcmp(param->tensor + length - sizeof end + 1, end))
-            add_module(targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."), false);
+            add_module(r->graph, targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."),
+                       end, param->layer, false);
     }
     for (int i = 0; i < r->result->merge_count; i++)
         conv1d = conv1d || (r->result->merges[i].rank_factor && r->result->merges[i].transposed);

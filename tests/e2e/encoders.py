@@ -152,10 +152,20 @@ def states(loracc, scratch, checks):
     checks.within(error(load(out)["logits"], expected["plain.hidden.1"]), 1e-5, "states after the last layer")
 
 
+def one_of_two(loracc, scratch, checks):
+    """`output.dense` is how `attention.output.dense` ends, too: an adapter of one of them says which, and is read back."""
+    golden, batches, out = GOLDENS / "bert-cls", scratch / "batches", scratch / "one"
+    save(batches, plain(load(golden / "train_batches.safetensors")))
+    command = loracc, LDL, "--weights", golden, "--batch", 4, "--length", 64, "-o", scratch / "one-train"
+    checks.run(*command, "--method", "ia3")
+    checks.run(scratch / "one-train", "--tensors", batches, "--steps", 1, "--out", out)
+    checks.that(checks.run(*command, "--with", out) is not None, "factors on one of two modules whose names end alike")
+
+
 def main():
     checks = Checks()
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
-        for part in states, classifier, regression, hidden_words:
+        for part in states, one_of_two, classifier, regression, hidden_words:
             part(sys.argv[1], pathlib.Path(scratch), checks)
     checks.finish()
 
