@@ -96,9 +96,8 @@ typedef struct Step {
     const float *grads;
 } Step;
 
-static void adamw_task(void *user, int64_t task)
+static inline __attribute__((always_inline)) void adamw_piece(const Step *s, int64_t task)
 {
-    const Step *s = user;
     const LrtOptimizer *o = s->o;
     const Piece *piece = &s->pieces[task];
     float *restrict p = s->params + piece->first, *restrict m = s->m + piece->first, *restrict v = s->v + piece->first;
@@ -115,8 +114,30 @@ static void adamw_task(void *user, int64_t task)
     }
 }
 
+/* The same operations in wider vectors, so the same bits: nothing is contracted (CMakeLists.txt). */
+static void adamw_task(void *user, int64_t task)
+{
+    adamw_piece(user, task);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static void adamw_avx2(void *user, int64_t task)
+{
+    adamw_piece(user, task);
+}
+
+__attribute__((target("avx512f"))) static void adamw_avx512(void *user, int64_t task)
+{
+    adamw_piece(user, task);
+}
+#else
+#define adamw_avx2 adamw_task
+#define adamw_avx512 adamw_task
+#endif
+static void (*const adamw_tasks[LRT_TIER_COUNT])(void *, int64_t) = {adamw_task, adamw_avx2, adamw_avx512};
+
 bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
-               const char *grads, char *m, char *v, LrtPool *pool)
+               const char *grads, char *m, char *v, int tier, LrtPool *pool)
 {
     int64_t count;
     Piece *pieces = cut_pieces(program, &count);
@@ -125,7 +146,7 @@ bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, in
     Step s = {.pieces = pieces, .o = o, .rate = rate, .factor = factor, .correction1 = 1 - pow(o->beta1, (double)step),
               .correction2 = 1 - pow(o->beta2, (double)step), .params = (float *)params, .m = (float *)m, .v = (float *)v,
               .grads = (const float *)grads};
-    lrt_pool_run(pool, adamw_task, &s, count);
+    lrt_pool_run(pool, adamw_tasks[tier], &s, count);
     free(pieces);
     return true;
 }

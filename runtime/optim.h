@@ -20,6 +20,6 @@ double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t w
 double lrt_gradient_norm(const LrtProgram *program, const char *grads, LrtPool *pool);
 /* One step: `step` counts from 1; moments have the layout of the parameters.
  *   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p *= 1 - lr wd;  p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
- * False when there is no memory. */
+ * `tier`: enum LrtTier, which changes no bit.  False when there is no memory. */
 bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
-               const char *grads, char *m, char *v, LrtPool *pool);
+               const char *grads, char *m, char *v, int tier, LrtPool *pool);

@@ -317,7 +317,7 @@ static bool train_step(Train *t)
     double rate = t->optimizer.lr * lrt_schedule(t->schedule, t->state.step, t->steps, t->warmup);
     t->state.step++;
     if (!lrt_adamw(t->run.program, &t->optimizer, rate, t->state.step, factor < 1 ? factor : 1, c->base[LRT_BASE_PARAMS],
-                   c->base[LRT_BASE_GRADS], t->m, t->v, t->run.pool))
+                   c->base[LRT_BASE_GRADS], t->m, t->v, t->run.tier, t->run.pool))
         return lrt_fail(t->error, LRT_FAILED, "out of memory");
     t->tokens_done += c->n_tokens * t->accumulate;
     t->steps_done++;

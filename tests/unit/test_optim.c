@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/cpu.h"
 #include "runtime/optim.h"
 #include "tests/unit/run_suite.h"
 
@@ -127,13 +128,13 @@ static void run_free(Run *r)
     free(r);
 }
 
-static void run_steps(Run *r, const LrtOptimizer *o, int threads)
+static void run_steps(Run *r, const LrtOptimizer *o, int tier, int threads)
 {
     LrtPool *pool = pool_of(threads);
     for (int t = 0; t < STEPS; t++)
         lrt_adamw(&r->model.program, o, o->lr * r->rates[t], t + 1, r->factors[t],
                   (char *)r->params, (const char *)r->grads[t], (char *)r->m, (char *)r->v,
-                  pool);
+                  tier, pool);
     lrt_pool_free(pool);
 }
 
@@ -172,7 +173,7 @@ START_TEST(adamw_is_that_of_the_paper)
 {
     const LrtOptimizer *o = &optimizers[_i];
     Run *r = run_new((uint64_t)_i), *start = run_new((uint64_t)_i);
-    run_steps(r, o, 2);
+    run_steps(r, o, LRT_TIER_GENERIC, 2);
     for (int i = 0; i < PARTS; i++)
         for (int64_t j = 0; j < parts[i].rows * parts[i].cols && parts[i].trained; j++) {
             int64_t at = r->model.params[i].offset / 4 + j;
@@ -196,7 +197,7 @@ START_TEST(weight_decay_is_decoupled)
         memset(r->grads[t], 0, (size_t)r->model.count * sizeof(float));
         r->rates[t] = 1;
     }
-    run_steps(r, &o, 1);
+    run_steps(r, &o, LRT_TIER_GENERIC, 1);
     for (int i = 0; i < PARTS; i++)
         for (int64_t j = 0; j < parts[i].rows * parts[i].cols && parts[i].trained; j++) {
             int64_t at = r->model.params[i].offset / 4 + j;
@@ -221,23 +222,25 @@ START_TEST(the_first_step_has_the_size_of_the_rate)
         LrtProgram program = {.params = &param, .param_count = 1};
         float p[16] = {1}, g[16] = {(float)((e % 2 ? -1 : 1) * pow(10, e))}, m[16] = {0},
               v[16] = {0};
-        lrt_adamw(&program, &o, o.lr, 1, 1, (char *)p, (char *)g, (char *)m, (char *)v, pool);
+        lrt_adamw(&program, &o, o.lr, 1, 1, (char *)p, (char *)g, (char *)m, (char *)v, LRT_TIER_GENERIC, pool);
         expect_near((double)p[0], e % 2 ? 1.125 : 0.875, 1e-7, "first step", e, 0);
     }
     lrt_pool_free(pool);
 }
 END_TEST
 
-/* Padding stays zero, what is not trained is not touched, and threads change no bit. */
+/* Padding stays zero, what is not trained is not touched, and threads and instruction sets change no bit. */
 START_TEST(padding_and_threads_change_nothing)
 {
     static const int threads[] = {1, 2, 3, 7};
     Run *first = run_new(9);
-    run_steps(first, &optimizers[1], 1);
+    run_steps(first, &optimizers[1], LRT_TIER_GENERIC, 1);
     size_t bytes = (size_t)first->model.count * sizeof(float);
-    for (int n = 1; n < 4; n++) {
+    for (int n = 0; n < 4 * LRT_TIER_COUNT; n++) {
+        if (!lrt_tier_runs(n / 4))
+            continue;
         Run *r = run_new(9);
-        run_steps(r, &optimizers[1], threads[n]);
+        run_steps(r, &optimizers[1], n / 4, threads[n % 4]);
         ck_assert_int_eq(memcmp(first->params, r->params, bytes), 0);
         ck_assert_int_eq(memcmp(first->m, r->m, bytes), 0);
         ck_assert_int_eq(memcmp(first->v, r->v, bytes), 0);
@@ -291,7 +294,7 @@ START_TEST(a_factor_scales_all_gradients)
     double norm = lrt_gradient_norm(&r->model.program, (const char *)r->grads[3], pool);
     ck_assert_double_gt(norm, limit);
     lrt_adamw(&r->model.program, &o, o.lr, 1, limit / (norm + 1e-6), (char *)r->params,
-              (const char *)r->grads[3], (char *)r->m, (char *)r->v, pool);
+              (const char *)r->grads[3], (char *)r->m, (char *)r->v, LRT_TIER_GENERIC, pool);
     norm = lrt_gradient_norm(&r->model.program, (const char *)r->m, pool);
     ck_assert_double_le(fabs(norm - limit), 1e-6);
     lrt_pool_free(pool);
