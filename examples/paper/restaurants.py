@@ -17,6 +17,8 @@ METHODS = {
     "lora": ("--lora q,v --rank {}", 4e-3, 8, (1, 64)),
     "rslora": ("--lora q,v --rank {} --method lora:rslora=1", 2e-3, 8, (1, 64)),
     "dora": ("--lora q,v --rank {} --method lora:dora=1", 4e-3, 8, (1, 64)),
+    "pissa": ("--lora q,v --rank {} --method pissa", 1e-3, 8, (1, 64)),
+    "olora": ("--lora q,v --rank {} --method olora", 1e-3, 8, (1, 64)),
     "lora-fa": ("--lora q,v --rank {} --method lora:freeze_a=1", 1e-2, 8, (1, 64)),
     "content_lora": ("--method content_lora:r={}", 4e-3, 8, ()),
     "vera": ("--method vera:r={}", 5e-2, 256, (16, 1024)),

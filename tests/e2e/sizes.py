@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Every published size of every description is planned, without weights: as many parameters as were published, and as many of LoRA's.
+And the scripts of the paper's tables have settings for every method there is.
 
     sizes.py LORACC"""
 import os
@@ -11,6 +12,7 @@ from common import ROOT, Checks
 os.environ["LORACC"] = sys.argv[1]
 sys.path.insert(0, str(ROOT / "examples/paper"))
 import published
+import restaurants
 
 TARGETS = "q,v", "q,k,v,o", "all-linear"
 LORA = {  # r = 8 on each of TARGETS, from the dimensions
@@ -29,6 +31,7 @@ def seconds():
 
 def main():
     checks = Checks()
+    checks.that(len(restaurants.methods("all")) > 15, "settings for every method")
     before = seconds()
     published.plan("GPT-3 175B", "--lora", "q,v", length=2048)
     checks.within(seconds() - before, 5, "seconds to plan GPT-3 175B")
