@@ -22,7 +22,8 @@ FAMILY = {
     "deberta": POST_NORM | {"blocks": "deberta.encoder.layer", "qv": ["in_proj"], "kv": ["in_proj"]},
     "deberta-v2": POST_NORM | {"blocks": "deberta.encoder.layer", "qv": ["query_proj", "value_proj"], "kv": ["key_proj", "value_proj"]},
 }
-LORA = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}, "lora-fa": {}}
+LORA = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}, "pissa": {"init_lora_weights": "pissa"},
+        "olora": {"init_lora_weights": "olora"}, "lora-fa": {}}
 
 
 class Bottleneck(nn.Module):
@@ -203,6 +204,8 @@ def why_not(method, model_type, biases):
         return "weights meet tokens only: it is lora"
     if method == "prefix_tuning" and model_type.startswith("deberta"):
         return "no place for it in PyTorch's attention"
+    if method == "olora" and model_type == "gpt2":
+        return "PEFT decomposes the transpose of its weights"
     if method == "bitfit" and not biases:
         return "no biases"
     return None
