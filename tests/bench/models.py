@@ -1,4 +1,4 @@
-"""The models of the benchmarks: families at base size, cut to a few layers, and SmolLM2 as it is; random weights."""
+"""The models of the benchmarks: families at base size, with as many layers as asked for, and SmolLM2 as it is; random weights."""
 
 DROPOUTS = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
