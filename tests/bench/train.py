@@ -5,7 +5,8 @@ with a merged adapter against the base.
 
 LISTs have commas; `all` is every one.  Without --methods: every model with lora and full, gpt2 and roberta with every method.  Both sides
 read one checkpoint and the same batches; as many parameters have to be trained, and the first loss has to be the same where a method begins
-at the base model.  Base sizes have 12 layers; with fewer a row takes less time, and is more and more one of the vocabulary.  A line `merged, base` has the merged program's seconds, and the base's, for all batches, weights read included.
+at the base model.  Base sizes have 12 layers; with fewer a row takes less time, and is more and more one of the vocabulary.  A line
+`merged, base` has the merged program's seconds, and the base's, for all batches, weights read included.
 --assert: fail where ours is slower than PyTorch, or takes more memory than PyTorch or than it planned."""
 import argparse
 import json
