@@ -79,107 +79,14 @@ static bool read_targets(Driver *d)
     return count > 0;
 }
 
-static const char *adapter_option(const Driver *d)
-{
-    static const OptionId ids[] = {OPTION_ADAPTER, OPTION_MERGE, OPTION_WITH};
-    for (int i = 0; i < 3; i++)
-        if (option(d, ids[i]))
-            return option(d, ids[i]);
-    return NULL;
-}
-
-/* LoRA by --lora and its companions; settings by --method come after. */
-static bool read_lora(Driver *d, PeftSpec *spec)
-{
-    const char *roles = option(d, OPTION_LORA);
-    spec->method = "lora";
-    if (roles)
-        spec->origin = arena_format(d->arena, "--lora %s", roles);
-    return option_integer(&d->options, OPTION_RANK, 8, 1, 65536, &spec->rank, &d->diag) &&
-           option_real(&d->options, OPTION_ALPHA, 0, 0, 1e9, &spec->alpha, &d->diag) &&
-           option_real(&d->options, OPTION_DROPOUT, 0, 0, 0.999, &spec->dropout, &d->diag) &&
-           (!roles || peft_parse_lora(spec, roles, d->arena, &d->diag));
-}
-
-/* What neither said. */
-static bool complete_lora(Driver *d, PeftSpec *spec)
-{
-    if (spec->alpha <= 0)
-        spec->alpha = 2.0 * (double)spec->rank;
-    return spec->target_count || peft_parse_lora(spec, "q,v", d->arena, &d->diag);
-}
-
-/* A new adapter: --lora, and each --method, one spec after the other; what is said of LoRA is of one. */
-static bool read_new_adapter(Driver *d)
-{
-    PeftSpec *lora = NULL, *last = NULL;
-    if (option(d, OPTION_LORA))
-        lora = last = &d->spec;
-    if (lora && !read_lora(d, lora))
-        return false;
-    for (int i = 0; i < d->options.given_count; i++) {
-        const char *text = d->options.given[i].value;
-        if (d->options.given[i].id != OPTION_METHOD)
-            continue;
-        const PeftMethod *method = peft_method_of(text, d->arena);
-        bool is_lora = method && !strcmp(method->name, "lora"), again = is_lora && lora;
-        PeftSpec *spec = again ? lora : last ? (last->next = ARENA_NEW(d->arena, PeftSpec)) : &d->spec;
-        if (is_lora && !again && !read_lora(d, lora = spec))
-            return false;
-        if (!peft_parse_method(spec, text, d->arena, &d->diag))
-            return false;
-        last = again ? last : spec;
-    }
-    if (!lora && (option(d, OPTION_RANK) || option(d, OPTION_ALPHA) || option(d, OPTION_DROPOUT))) {
-        diag_error(&d->diag, nowhere, "--rank, --alpha and --dropout are LoRA's; method '%s' has settings of its own: --method %s:key=value",
-                   d->spec.method, d->spec.method);
-        return false;
-    }
-    if (option(d, OPTION_TRAIN)) {
-        int count;
-        d->spec.train = peft_parse_names(option(d, OPTION_TRAIN), &count, d->arena);
-        d->spec.train_count = count;
-    }
-    return !lora || complete_lora(d, lora);
-}
-
-/* Settings beside those of an adapter: what is trained is not what it says any more. */
-static bool change_settings(Driver *d)
-{
-    const char *method = option(d, OPTION_METHOD);
-    if (method && d->spec.next) {
-        diag_error(&d->diag, nowhere, "--method %s: the adapter combines several methods, whose settings stay as they are", method);
-        return false;
-    }
-    if (method && strchr(method, ':'))
-        d->files.adapter_config = NULL;
-    return !method || peft_parse_method(&d->spec, method, d->arena, &d->diag);
-}
-
-static bool read_adaptation(Driver *d)
-{
-    const char *adapter = adapter_option(d);
-    int given = !!option(d, OPTION_ADAPTER) + !!option(d, OPTION_MERGE) + !!option(d, OPTION_WITH);
-    if (given > 1 || (given && option(d, OPTION_LORA))) {
-        diag_error(&d->diag, nowhere, "--adapter, --merge, --with and --lora exclude one another");
-        return false;
-    }
-    d->merging = option(d, OPTION_MERGE) != NULL;
-    d->has_method = adapter || option(d, OPTION_LORA) || option(d, OPTION_METHOD);
-    d->spec.infer = option(d, OPTION_WITH) != NULL || d->merging;
-    if (!d->has_method)
-        return true;
-    if (adapter ? !main_read_adapter(&d->files, adapter, &d->spec, d->arena, &d->diag) || !change_settings(d) : !read_new_adapter(d))
-        return false;
-    return !option(d, OPTION_LAYERS) || peft_parse_layers(&d->spec, option(d, OPTION_LAYERS), d->arena, &d->diag);
-}
-
 static bool read_types(Driver *d)
 {
     static const char *const stores[] = {"f32", "bf16", "q8_0"}, *const types[] = {"f32"}, *const switches[] = {"on", "off"};
     static const char *const products[] = {"own", "openblas"};
     int ignored = 0, off = 0, product = 0;
     ScheduleOptions *s = &d->schedule;
+    d->has_method = d->spec.method != NULL;
+    d->merging = option(d, OPTION_MERGE) != NULL;
     s->training = d->has_method && !d->spec.infer;
     if (!choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
         !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off) || !choose(d, OPTION_GEMM, products, 2, &product))
@@ -290,7 +197,7 @@ static bool cannot_merge(Driver *d)
 /* An adapter is tried on a copy: does it fit, all of it, and what does it change?  (A merge changes numbers, not the graph.) */
 static bool try_adapter(Driver *d)
 {
-    if (!adapter_option(d))
+    if (!d->files.adapter)
         return true;
     PeftResult tried = {0};
     Graph *copy = graph_clone(d->graph, d->arena);
@@ -453,7 +360,7 @@ static bool compile(Driver *d)
         diag_error(&d->diag, nowhere, "no model given; try: loracc model.ldl --weights DIR --lora q,v");
         return false;
     }
-    if (!read_adaptation(d) || !read_targets(d) || !read_model(d))
+    if (!main_read_adaptation(&d->options, &d->files, &d->spec, d->arena, &d->diag) || !read_targets(d) || !read_model(d))
         return false;
     if (d->what == WHAT_LDL)
         return true;

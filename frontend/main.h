@@ -23,6 +23,8 @@ typedef struct ModelFiles {
 bool main_open_checkpoint(ModelFiles *files, const char *weights, const char *config, const char *set, Arena *arena, Diag *diag);
 /* No model of a kind that cannot be described: encoder-decoders, mixtures of experts, state-space models. */
 bool main_check_family(const Checkpoint *checkpoint, Diag *diag);
+/* What is trained, merged or kept beside the base; nothing: spec->method stays NULL. */
+bool main_read_adaptation(const Options *options, ModelFiles *files, PeftSpec *spec, Arena *arena, Diag *diag);
 bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Arena *arena, Diag *diag);
 /* The adapter was trained on this checkpoint, if it says on which. */
 bool main_check_base(const ModelFiles *files, Diag *diag);

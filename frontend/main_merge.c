@@ -18,7 +18,7 @@ static bool read_values(const Merger *merger, const char *name, const float **va
         return lrt_fail(error, LRT_INVALID, "%s: no tensor '%s'", files->adapter_path, name);
     int64_t count = lrt_tensor_elements(tensor);
     float *data = ARENA_ARRAY(merger->arena, float, count + 1);
-    if (!lrt_tensor_read_rows(tensor, 0, tensor->rank > 1 ? tensor->shape[0] : 1, data, error))
+    if (!lrt_tensor_read_rows(tensor, 0, lrt_tensor_rows(tensor), data, error))
         return false;
     for (int64_t i = 0; i < count; i++)
         if (!isfinite(data[i]))
@@ -35,23 +35,12 @@ static bool normalise(const Merger *merger, const PeftMerge *m, float *magnitude
     const LrtTensor *tensor = lrt_find_weight(merger->files->checkpoint, m->tensor);
     if (!tensor || tensor->rank != 2 || tensor->shape[m->transposed ? 1 : 0] != count)
         return lrt_fail(error, LRT_INVALID, "%s: '%s' does not fit '%s'", merger->files->adapter_path, m->factor, m->tensor);
-    int64_t rows = tensor->shape[0], width = tensor->shape[1];
-    float *row = malloc(sizeof *row * (size_t)(width + 1));
-    double *values = malloc(sizeof *values * 2 * (size_t)(width + 1)), *sums = calloc((size_t)count + 1, sizeof *sums);
-    bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
-    for (int64_t r = 0; ok && r < rows; r++) {
-        ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
-        for (int64_t c = 0; ok && c < width; c++)
-            values[c] = (double)row[c];
-        if (ok)
-            lrt_fold_row(merger->folds, merger->count, m->tensor, r, width, values + width, values);
-        for (int64_t c = 0; ok && c < width; c++)
-            sums[m->transposed ? c : r] += values[c] * values[c];
-    }
-    for (int64_t i = 0; ok && i < count; i++)
+    double *sums = ARENA_ARRAY(merger->arena, double, count + 1);
+    if (!lrt_fold_squares(merger->folds, merger->count, tensor, m->tensor, !m->transposed, sums, error))
+        return false;
+    for (int64_t i = 0; i < count; i++)
         magnitudes[i] = (float)((double)magnitudes[i] / sqrt(sums[i]));
-    free(row), free(values), free(sums);
-    return ok;
+    return true;
 }
 
 static LrtFold place_of(const PeftMerge *m)
@@ -118,11 +107,6 @@ bool merger_open(Merger *merger, const ModelFiles *files, const PeftResult *resu
     return true;
 }
 
-static int64_t row_width(const LrtTensor *tensor)
-{
-    return tensor->rank > 1 ? lrt_tensor_elements(tensor) / tensor->shape[0] : tensor->shape[0];
-}
-
 /* --- the report ------------------------------------------------------------------------------------------------------- */
 
 enum { BLOCK = 32 };
@@ -136,7 +120,7 @@ typedef struct Sums {
 static bool measure_rows(const Merger *merger, const LrtParam *p, const LrtTensor *tensor, int64_t first, int64_t count,
                          const float *base, const float *merged, Sums *s, LrtError *error)
 {
-    int64_t width = row_width(tensor), columns = lrt_file_cols(p);
+    int64_t width = lrt_tensor_width(tensor), columns = lrt_file_cols(p);
     int64_t row = p->file_rank > 1 ? p->file_start[0] : 0, column = p->file_rank > 1 ? p->file_start[1] : p->file_start[0];
     int64_t depth = p->file_rank == 3 ? p->file_shape[2] : 1, place = p->file_rank == 3 ? p->file_start[2] : 0;
     float *original = malloc((sizeof *original + 2 * sizeof(double)) * (size_t)(width + 1));

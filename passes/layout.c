@@ -43,8 +43,8 @@ int64_t schedule_rows(const Schedule *schedule, int64_t row_dim)
     return row_dim == DIM_R ? o->max_rows : row_dim == DIM_Q ? o->max_sequences : row_dim > 0 ? row_dim : o->max_tokens;
 }
 
-/* Rows of fixed number come from lookups at fixed indices, and are summed into those of a table that is computed; a product's left operand and what is element-wise hand them on.  Sums over
- * rows, and gradients, which are such sums, have none. */
+/* Rows of fixed number come from lookups at fixed indices, and from sums into the rows of a table that is computed; a product's left
+ * operand and what is element-wise hand them on.  Sums over rows, and gradients, which are such sums, have none. */
 static int64_t find_row_dim(const Node *node, const bool *gradient)
 {
     int64_t dim = node->type.rank >= 1 ? node->type.dim[0] : 0;

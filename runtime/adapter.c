@@ -73,17 +73,16 @@ static bool put_block(LrtTensor *list, int *count, const LrtTensor *tensor, cons
     int64_t rows = json_integer_value(json_array_get(place, 1)), columns = json_integer_value(json_array_get(place, 2));
     int64_t row = json_integer_value(json_array_get(place, 3)), column = json_integer_value(json_array_get(place, 4));
     double factor = json_number_value(json_array_get(place, 5));
-    int k = *count - 1;
-    while (k >= 0 && strcmp(list[k].name, name) != 0)
-        k--;
-    if (k < 0) {
+    LrtTensor *whole = lrt_tensor_named(list, *count, name);
+    if (!whole) {
         void *data = calloc((size_t)(rows * columns) + 1, sizeof(float));
         if (!data)
             return false;
-        list[k = (*count)++] = (LrtTensor){.name = name, .dtype = LRT_F32, .rank = 2, .shape = {rows, columns}, .data = data};
+        whole = &list[(*count)++];
+        *whole = (LrtTensor){.name = name, .dtype = LRT_F32, .rank = 2, .shape = {rows, columns}, .data = data};
     }
     const float *from = (const float *)(const void *)tensor->data;
-    float *to = (float *)(uintptr_t)list[k].data + row * columns + column;
+    float *to = (float *)(uintptr_t)whole->data + row * columns + column;
     for (int64_t r = 0; r < tensor->shape[0]; r++)
         for (int64_t c = 0; c < tensor->shape[1]; c++)
             to[r * columns + c] = (float)(factor * (double)from[r * tensor->shape[1] + c]);
@@ -113,14 +112,6 @@ static bool save_for_peft(const LrtRun *run, const char *directory, const json_t
     return ok;
 }
 
-static LrtTensor *named(LrtTensor *tensors, int count, const json_t *name)
-{
-    for (int i = 0; i < count; i++)
-        if (!strcmp(tensors[i].name, json_string_value(name)))
-            return &tensors[i];
-    return NULL;
-}
-
 /* y = x W' + b for x [rows, in], W [out, in], in double. */
 static void linear(const double *x, int64_t rows, const LrtTensor *weight, const LrtTensor *bias, double *y)
 {
@@ -141,7 +132,7 @@ static bool put_table(LrtTensor *tensors, int *count, const json_t *network, Lrt
 {
     LrtTensor *part[6] = {NULL};
     for (size_t i = 1; i < 6; i++)
-        if (!(part[i] = named(tensors, *count, json_array_get(network, i))))
+        if (!(part[i] = lrt_tensor_named(tensors, *count, json_string_value(json_array_get(network, i)))))
             return lrt_fail(error, LRT_FAILED, "the program has no '%s'", json_string_value(json_array_get(network, i)));
     int64_t rows = part[1]->shape[0], in = part[1]->shape[1], width = part[2]->shape[0], out = part[4]->shape[0];
     double *values = malloc(sizeof *values * (size_t)(rows * (in + width + out))), *hidden = values + rows * in, *table = hidden + rows * width;
@@ -163,7 +154,7 @@ static bool put_table(LrtTensor *tensors, int *count, const json_t *network, Lrt
     *part[1] = (LrtTensor){.name = json_string_value(json_array_get(network, 0)), .dtype = LRT_F32, .rank = 2, .shape = {rows, out},
                            .data = (const uint8_t *)data};
     for (size_t i = 2; i < 6; i++) {
-        LrtTensor *gone = named(tensors, *count, json_array_get(network, i));
+        LrtTensor *gone = lrt_tensor_named(tensors, *count, json_string_value(json_array_get(network, i)));
         free((void *)gone->data);
         *gone = tensors[--*count];
     }

@@ -61,6 +61,11 @@ bool lrt_tensor_read_rows(const LrtTensor *tensor, int64_t first, int64_t count,
 /* Elements as 64-bit integers (types I64, I32, U8, BOOL); false with an error for other types. */
 bool lrt_tensor_read_integers(const LrtTensor *tensor, int64_t *out, LrtError *error);
 int64_t lrt_tensor_elements(const LrtTensor *tensor);
+/* How many rows lrt_tensor_read_rows reads at most, and the elements of one. */
+int64_t lrt_tensor_rows(const LrtTensor *tensor);
+int64_t lrt_tensor_width(const LrtTensor *tensor);
+/* The tensor of this name in a list; NULL when there is none. */
+LrtTensor *lrt_tensor_named(LrtTensor *tensors, int count, const char *name);
 /* Tells the kernel that the mapped pages of this tensor are not needed any more. */
 void lrt_tensor_forget(const LrtTensor *tensor);
 

@@ -144,9 +144,7 @@ static bool read_rotary_bias(const LrtTensor *tensor, float *out, LrtError *erro
 
 bool lrt_tensor_read_rows(const LrtTensor *tensor, int64_t first, int64_t count, float *out, LrtError *error)
 {
-    int64_t rows = tensor->rank > 1 ? tensor->shape[0] : 1, width = 1;
-    for (int i = tensor->rank > 1 ? 1 : 0; i < tensor->rank; i++)
-        width *= tensor->shape[i];
+    int64_t rows = lrt_tensor_rows(tensor), width = lrt_tensor_width(tensor);
     if (first < 0 || count < 0 || count > rows - first)
         return lrt_fail(error, LRT_INVALID, "tensor '%s' has no rows %lld to %lld", tensor->name, (long long)first,
                         (long long)(first + count));

@@ -1,6 +1,7 @@
 /* fold.c - see fold.h. */
 #include "runtime/fold.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Summed in double in a fixed order. */
@@ -45,6 +46,28 @@ void lrt_fold_row(const LrtFold *folds, int count, const char *tensor, int64_t r
             for (int64_t c = 0; c < width; c++)
                 values[c] = (double)f->b[row * width + c];
     }
+}
+
+bool lrt_fold_squares(const LrtFold *folds, int count, const LrtTensor *tensor, const char *name, bool of_rows, double *sums,
+                      LrtError *error)
+{
+    int64_t rows = lrt_tensor_rows(tensor), width = lrt_tensor_width(tensor);
+    float *row = malloc(sizeof *row * (size_t)(width + 1));
+    double *values = malloc(sizeof *values * 2 * (size_t)(width + 1));
+    bool ok = (row && values) || lrt_fail(error, LRT_FAILED, "out of memory");
+    for (int64_t i = 0; i < (of_rows ? rows : width); i++)
+        sums[i] = 0;
+    for (int64_t r = 0; ok && r < rows; r++) {
+        ok = lrt_tensor_read_rows(tensor, r, 1, row, error);
+        for (int64_t c = 0; ok && c < width; c++)
+            values[c] = (double)row[c];
+        if (ok)
+            lrt_fold_row(folds, count, name, r, width, values + width, values);
+        for (int64_t c = 0; ok && c < width; c++)
+            sums[of_rows ? r : c] += values[c] * values[c];
+    }
+    free(row), free(values);
+    return ok;
 }
 
 bool lrt_is_folded(const LrtFold *folds, int count, const char *tensor)

@@ -26,7 +26,8 @@ static bool read_fold(LrtInitial *initial, json_t *place)
         return false;
     f->rank = rank, f->inputs = inputs, f->transposed = transposed;
     f->out_start = start, f->out_stop = stop;
-    if (rank < 1 || inputs < 1 || start < 0 || stop < start || offset < 0 || offset + size_of_a(f) + size_of_b(f) > numbers)
+    bool sizes = rank >= 1 && inputs >= 1 && inputs <= numbers && start >= 0 && stop > start && stop <= numbers && offset >= 0;
+    if (!sizes || offset > numbers || stop - start + inputs > (numbers - offset) / rank)
         return false;
     f->a = (const float *)(const void *)initial->image.weights + offset;
     f->b = f->a + size_of_a(f);

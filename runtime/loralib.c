@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PARTS_MAX = 64 };
+
 typedef struct View {
     LrtTensor *tensors;
     int count;
@@ -60,8 +62,10 @@ bool lrt_is_loralib(const LrtSafetensors *file)
 bool lrt_loralib_rename(LrtSafetensors *file, const char *path, const json_t *config, LrtError *error)
 {
     const json_t *roles = json_object_get(config, "parts");
+    if (json_array_size(roles) > PARTS_MAX)
+        return lrt_fail(error, LRT_INVALID, "%s: \"parts\" of its adapter_config.json names more than %d slices", path, PARTS_MAX);
     int count = lrt_safetensors_count(file), parts = json_array_size(roles) ? (int)json_array_size(roles) : 1;
-    View v = {calloc((size_t)(count * parts) + 1, sizeof *v.tensors), 0, json_array(), path, error};
+    View v = {calloc((size_t)count * (size_t)parts + 1, sizeof *v.tensors), 0, json_array(), path, error};
     bool ok = v.tensors || lrt_fail(error, LRT_FAILED, "out of memory");
     for (int i = 0; ok && i < count; i++) {
         const LrtTensor *tensor = lrt_safetensors_tensor(file, i);

@@ -20,29 +20,42 @@ double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t w
     return factor > 0 ? factor : 0;
 }
 
-/* At most PIECE elements of a trained parameter: a task, so that one large parameter occupies all threads. */
-typedef struct Piece {
+/* At most PIECE elements of a trained parameter: a task. */
+typedef struct LrtPiece {
     int64_t first, count; /* elements, from the start of the memory of what is trained */
     bool fast;
 } Piece;
 
-/* All of them, in the order of the parameters; NULL when there is no memory. */
-static Piece *cut_pieces(const LrtProgram *program, int64_t *count)
+/* In the order of the parameters; only counted while there is no list. */
+static void cut(LrtPieces *pieces, const LrtProgram *program)
 {
-    Piece *pieces = NULL;
-    for (int pass = 0; pass < 2; pass++) {
-        *count = 0;
-        for (int64_t i = 0; i < program->param_count; i++) {
-            const LrtParam *p = &program->params[i];
-            int64_t size = p->trained ? p->bytes / 4 : 0;
-            for (int64_t at = 0; at < size; at += PIECE, (*count)++)
-                if (pieces)
-                    pieces[*count] = (Piece){p->offset / 4 + at, size - at < PIECE ? size - at : PIECE, p->fast};
-        }
-        if (!pieces && !(pieces = malloc(sizeof *pieces * (size_t)(*count + 1))))
-            return NULL;
+    pieces->count = 0;
+    for (const LrtParam *p = program->params; p < program->params + program->param_count; p++) {
+        int64_t size = p->trained ? p->bytes / 4 : 0;
+        for (int64_t at = 0; at < size; at += PIECE, pieces->count++)
+            if (pieces->list)
+                pieces->list[pieces->count] = (Piece){p->offset / 4 + at, size - at < PIECE ? size - at : PIECE, p->fast};
     }
-    return pieces;
+}
+
+bool lrt_pieces_open(LrtPieces *pieces, const LrtProgram *program, LrtError *error)
+{
+    *pieces = (LrtPieces){0};
+    cut(pieces, program);
+    pieces->list = malloc(sizeof *pieces->list * (size_t)(pieces->count + 1));
+    pieces->sums = malloc(sizeof *pieces->sums * (size_t)(pieces->count + 1));
+    if (!pieces->list || !pieces->sums) {
+        lrt_pieces_close(pieces);
+        return lrt_fail(error, LRT_FAILED, "out of memory");
+    }
+    cut(pieces, program);
+    return true;
+}
+
+void lrt_pieces_close(LrtPieces *pieces)
+{
+    free(pieces->list), free(pieces->sums);
+    *pieces = (LrtPieces){0};
 }
 
 /* --- norm ------------------------------------------------------------------------------------------------------------------ */
@@ -71,18 +84,12 @@ static void norm_task(void *user, int64_t task)
     norm->sums[task] = sum;
 }
 
-double lrt_gradient_norm(const LrtProgram *program, const char *grads, LrtPool *pool)
+double lrt_gradient_norm(const LrtPieces *pieces, const char *grads, LrtPool *pool)
 {
-    int64_t count;
-    Piece *pieces = cut_pieces(program, &count);
-    double sum = 0, *sums = malloc(sizeof *sums * (size_t)(count + 1));
-    if (pieces && sums)
-        lrt_pool_run(pool, norm_task, &(Norm){pieces, (const float *)grads, sums}, count);
-    else
-        sum = NAN;
-    for (int64_t i = 0; pieces && sums && i < count; i++)
-        sum += sums[i];
-    free(pieces), free(sums);
+    double sum = 0;
+    lrt_pool_run(pool, norm_task, &(Norm){pieces->list, (const float *)grads, pieces->sums}, pieces->count);
+    for (int64_t i = 0; i < pieces->count; i++)
+        sum += pieces->sums[i];
     return sqrt(sum);
 }
 
@@ -136,17 +143,11 @@ __attribute__((target("avx512f"))) static void adamw_avx512(void *user, int64_t 
 #endif
 static void (*const adamw_tasks[LRT_TIER_COUNT])(void *, int64_t) = {adamw_task, adamw_avx2, adamw_avx512};
 
-bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
+void lrt_adamw(const LrtPieces *pieces, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
                const char *grads, char *m, char *v, int tier, LrtPool *pool)
 {
-    int64_t count;
-    Piece *pieces = cut_pieces(program, &count);
-    if (!pieces)
-        return false;
-    Step s = {.pieces = pieces, .o = o, .rate = rate, .factor = factor, .correction1 = 1 - pow(o->beta1, (double)step),
+    Step s = {.pieces = pieces->list, .o = o, .rate = rate, .factor = factor, .correction1 = 1 - pow(o->beta1, (double)step),
               .correction2 = 1 - pow(o->beta2, (double)step), .params = (float *)params, .m = (float *)m, .v = (float *)v,
               .grads = (const float *)grads};
-    lrt_pool_run(pool, adamw_tasks[tier], &s, count);
-    free(pieces);
-    return true;
+    lrt_pool_run(pool, adamw_tasks[tier], &s, pieces->count);
 }

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/error.h"
 #include "runtime/lrt_abi.h"
 #include "runtime/thread.h"
 
@@ -16,10 +17,19 @@ typedef struct LrtOptimizer {
 
 /* The factor of the learning rate at step `step` (from 0) of `steps`; Hugging Face's formulas. */
 double lrt_schedule(LrtScheduleKind kind, int64_t step, int64_t steps, int64_t warmup);
-/* Total norm of all gradients, summed in a fixed order in double; NaN when there is no memory. */
-double lrt_gradient_norm(const LrtProgram *program, const char *grads, LrtPool *pool);
+/* What is trained, cut into pieces of one size, so that one large parameter occupies all threads. */
+typedef struct LrtPieces {
+    struct LrtPiece *list;
+    double *sums; /* room for one of each */
+    int64_t count;
+} LrtPieces;
+
+bool lrt_pieces_open(LrtPieces *pieces, const LrtProgram *program, LrtError *error);
+void lrt_pieces_close(LrtPieces *pieces);
+/* Total norm of all gradients, summed in a fixed order in double. */
+double lrt_gradient_norm(const LrtPieces *pieces, const char *grads, LrtPool *pool);
 /* One step: `step` counts from 1; moments have the layout of the parameters.
  *   m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p *= 1 - lr wd;  p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
- * `tier`: enum LrtTier, which changes no bit.  False when there is no memory. */
-bool lrt_adamw(const LrtProgram *program, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
+ * `tier`: enum LrtTier, which changes no bit. */
+void lrt_adamw(const LrtPieces *pieces, const LrtOptimizer *o, double rate, int64_t step, double factor, char *params,
                const char *grads, char *m, char *v, int tier, LrtPool *pool);

@@ -50,6 +50,27 @@ int64_t lrt_tensor_elements(const LrtTensor *tensor)
     return elements;
 }
 
+int64_t lrt_tensor_rows(const LrtTensor *tensor)
+{
+    return tensor->rank > 1 ? tensor->shape[0] : 1;
+}
+
+int64_t lrt_tensor_width(const LrtTensor *tensor)
+{
+    int64_t width = 1;
+    for (int i = tensor->rank > 1; i < tensor->rank; i++)
+        width *= tensor->shape[i];
+    return width;
+}
+
+LrtTensor *lrt_tensor_named(LrtTensor *tensors, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (!strcmp(tensors[i].name, name))
+            return &tensors[i];
+    return NULL;
+}
+
 static bool bad(const LrtSafetensors *file, const char *name, const char *what, LrtError *error)
 {
     return lrt_fail(error, LRT_INVALID, "%s: tensor '%s': %s; the file is damaged, fetch it again", file->path, name, what);
@@ -209,10 +230,7 @@ const LrtTensor *lrt_safetensors_tensor(const LrtSafetensors *file, int index)
 
 const LrtTensor *lrt_safetensors_find(const LrtSafetensors *file, const char *name)
 {
-    for (int i = 0; i < file->count; i++)
-        if (!strcmp(file->tensors[i].name, name))
-            return &file->tensors[i];
-    return NULL;
+    return lrt_tensor_named(file->tensors, file->count, name);
 }
 
 void lrt_safetensors_replace(LrtSafetensors *file, LrtTensor *tensors, int count, json_t *names)
@@ -298,7 +316,7 @@ static bool write_header(LrtOutput *output, const LrtTensor **order, int count, 
 
 static bool write_rows(LrtOutput *output, const LrtTensor *tensor, LrtRowReader *read, void *user, LrtError *error)
 {
-    int64_t rows = tensor->rank > 1 ? tensor->shape[0] : 1, width = rows ? lrt_tensor_elements(tensor) / rows : 0;
+    int64_t rows = lrt_tensor_rows(tensor), width = lrt_tensor_width(tensor);
     int64_t once = width < ROWS_BYTES / 4 ? ROWS_BYTES / 4 / (width + 1) + 1 : 1;
     float *values = malloc(sizeof *values * (size_t)(once * width + 1));
     bool ok = values || lrt_fail(error, LRT_FAILED, "out of memory");

@@ -122,7 +122,7 @@ static bool open_all(Train *t)
         return false;
     t->m = lrt_pages(bytes, "the optimizer", t->error);
     t->v = lrt_pages(bytes, "the optimizer", t->error);
-    return t->m && t->v;
+    return t->m && t->v && lrt_pieces_open(&t->pieces, t->run.program, t->error);
 }
 
 /* --- a step --------------------------------------------------------------------------------------------------------------------- */
@@ -310,15 +310,14 @@ static bool train_step(Train *t)
     if (!lrt_compute_gradients(t, t->state.step, &loss, &targets))
         return false;
     LrtContext *c = &t->run.context;
-    double norm = lrt_gradient_norm(t->run.program, c->base[LRT_BASE_GRADS], t->run.pool);
+    double norm = lrt_gradient_norm(&t->pieces, c->base[LRT_BASE_GRADS], t->run.pool);
     if (!isfinite(loss) || !isfinite(norm))
         return lrt_fail(t->error, LRT_FAILED, "step %lld: the loss is not finite; try a smaller --lr", (long long)t->state.step);
     double factor = t->optimizer.clip > 0 ? t->optimizer.clip / (norm + 1e-6) : 1;
     double rate = t->optimizer.lr * lrt_schedule(t->schedule, t->state.step, t->steps, t->warmup);
     t->state.step++;
-    if (!lrt_adamw(t->run.program, &t->optimizer, rate, t->state.step, factor < 1 ? factor : 1, c->base[LRT_BASE_PARAMS],
-                   c->base[LRT_BASE_GRADS], t->m, t->v, t->run.tier, t->run.pool))
-        return lrt_fail(t->error, LRT_FAILED, "out of memory");
+    lrt_adamw(&t->pieces, &t->optimizer, rate, t->state.step, factor < 1 ? factor : 1, c->base[LRT_BASE_PARAMS],
+              c->base[LRT_BASE_GRADS], t->m, t->v, t->run.tier, t->run.pool);
     t->tokens_done += c->n_tokens * t->accumulate;
     t->steps_done++;
     write_metrics(t, loss, rate, norm, targets, now() - began);
@@ -422,6 +421,7 @@ static void close_all(Train *t)
     int64_t bytes = t->run.program ? t->run.program->params_bytes : 0;
     lrt_free_pages(t->m, bytes);
     lrt_free_pages(t->v, bytes);
+    lrt_pieces_close(&t->pieces);
     lrt_close_data(t);
     lrt_checkpoint_close(t->checkpoint);
     if (t->run.pool)

@@ -28,6 +28,7 @@ typedef struct Train {
     int32_t *hidden;       /* tokens of a document with some hidden, and its targets: [2 * length] */
     LrtBatches batches;
     LrtOptimizer optimizer;
+    LrtPieces pieces;
     LrtScheduleKind schedule;
     int64_t steps, warmup, accumulate, batch, length, eval_every, save_every, epochs;
     uint64_t seed;

@@ -45,7 +45,7 @@ static bool fold_rows(const LrtSources *s, const LrtTensor *tensor, const char *
 {
     if (!lrt_is_folded(s->folds, s->fold_count, name))
         return true;
-    int64_t width = lrt_tensor_elements(tensor) / (tensor->rank > 1 ? tensor->shape[0] : 1);
+    int64_t width = lrt_tensor_width(tensor);
     double *values = malloc(sizeof *values * 2 * (size_t)(width + 1));
     if (!values)
         return lrt_fail(error, LRT_FAILED, "out of memory");
@@ -142,20 +142,16 @@ static bool make_norms(const LrtParam *p, const LrtSources *s, const LrtTensor *
     if (tensor->rank != 2 || tensor->shape[rows ? 0 : 1] != p->file_shape[0])
         return lrt_fail(error, LRT_INVALID, "tensor '%s' has another shape than the program was compiled for; compile it for this model",
                         tensor->name);
-    int64_t width = tensor->shape[1], count = p->file_shape[0];
-    float *row = malloc(sizeof *row * (size_t)(width + 1)), *values = malloc(sizeof *values * (size_t)(count + 1));
-    double *sums = calloc((size_t)count + 1, sizeof *sums);
-    bool ok = (row && values && sums) || lrt_fail(error, LRT_FAILED, "out of memory");
-    for (int64_t r = 0; ok && r < tensor->shape[0]; r++) {
-        ok = lrt_tensor_read_rows(tensor, r, 1, row, error) && (p->adapter || fold_rows(s, tensor, p->base, r, 1, row, error));
-        for (int64_t c = 0; ok && c < width; c++)
-            sums[rows ? r : c] += (double)row[c] * (double)row[c];
-    }
+    int64_t count = p->file_shape[0];
+    float *values = malloc(sizeof *values * (size_t)(count + 1));
+    double *sums = malloc(sizeof *sums * (size_t)(count + 1));
+    bool ok = ((values && sums) || lrt_fail(error, LRT_FAILED, "out of memory")) &&
+              lrt_fold_squares(s->folds, p->adapter ? 0 : s->fold_count, tensor, p->base, rows, sums, error);
     for (int64_t i = 0; ok && i < count; i++)
         values[i] = (float)pow(sums[i], p->init_scale);
     if (ok)
         lrt_pack_rows(p, stored, 0, 1, values + p->file_start[0], lrt_file_cols(p));
-    free(row), free(values), free(sums);
+    free(values), free(sums);
     return ok;
 }
 
@@ -254,21 +250,12 @@ static bool unpack_part(const LrtParam *p, const char *stored, int64_t first, in
 bool lrt_adapter_rows(const LrtProgram *program, const char *weights, const char *trained, const LrtTensor *tensor, int64_t first,
                       int64_t count, float *rows, LrtError *error)
 {
-    int64_t width = lrt_tensor_elements(tensor) / (tensor->rank > 1 && tensor->shape[0] ? tensor->shape[0] : 1);
-    memset(rows, 0, sizeof *rows * (size_t)(count * width));
+    memset(rows, 0, sizeof *rows * (size_t)(count * lrt_tensor_width(tensor)));
     for (const LrtParam *p = program->params; p < program->params + program->param_count; p++)
         if (p->adapter && !strcmp(p->name, tensor->name) &&
             !unpack_part(p, (p->trained ? trained : weights) + p->offset, first, count, rows, error))
             return false;
     return true;
-}
-
-static bool is_listed(const LrtTensor *tensors, int count, const char *name)
-{
-    for (int i = count - 1; i >= 0; i--)
-        if (!strcmp(tensors[i].name, name))
-            return true;
-    return false;
 }
 
 bool lrt_adapter_list(const LrtProgram *program, bool only_trained, LrtTensor **tensors, int *count, LrtError *error)
@@ -279,7 +266,7 @@ bool lrt_adapter_list(const LrtProgram *program, bool only_trained, LrtTensor **
         return lrt_fail(error, LRT_FAILED, "out of memory");
     for (int64_t i = 0; i < program->param_count; i++) {
         const LrtParam *p = &program->params[i];
-        if (!p->adapter || (only_trained && !p->trained) || is_listed(*tensors, *count, p->name))
+        if (!p->adapter || (only_trained && !p->trained) || lrt_tensor_named(*tensors, *count, p->name))
             continue;
         LrtTensor *tensor = &(*tensors)[(*count)++];
         *tensor = (LrtTensor){.name = p->name, .dtype = LRT_F32, .rank = p->file_rank};
@@ -299,7 +286,7 @@ bool lrt_adapter_tensors(const LrtProgram *program, const char *weights, const c
         LrtTensor *tensor = &(*tensors)[i];
         float *data = malloc(sizeof *data * (size_t)(lrt_tensor_elements(tensor) + 1));
         tensor->data = (const uint8_t *)data;
-        ok = data ? lrt_adapter_rows(program, weights, trained, tensor, 0, tensor->rank > 1 ? tensor->shape[0] : 1, data, error)
+        ok = data ? lrt_adapter_rows(program, weights, trained, tensor, 0, lrt_tensor_rows(tensor), data, error)
                   : lrt_fail(error, LRT_FAILED, "out of memory");
     }
     if (!ok)

@@ -89,7 +89,7 @@ static void set_names(PeftSpec *spec, const PeftKey *key, const char *text, Aren
     int count;
     const char *const *names = peft_parse_names(list, &count, arena);
     *(const char *const **)field_of(spec, key) = names;
-    *((int64_t *)((char *)field_of(spec, key) + sizeof names)) = count;
+    *peft_names_count(field_of(spec, key)) = count;
 }
 
 static bool set_bias(PeftSpec *spec, const char *text)

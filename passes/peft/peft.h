@@ -143,6 +143,12 @@ typedef struct PeftKey {
 #define PEFT_KEY(name, kind, field, low, high, fallback) \
     {name, PEFT_KEY_##kind, offsetof(PeftSpec, field), low, high, fallback}
 
+/* A NAMES field is a list with its count behind it. */
+static inline int64_t *peft_names_count(const void *field)
+{
+    return (int64_t *)((uintptr_t)field + sizeof(const char *const *));
+}
+
 /* A method: one file each, listed in peft.def.  Methods that PEFT has are stored in its form (settings.c); the others as
  * {"method": NAME, "key": value ...}. */
 typedef struct PeftRewrite PeftRewrite;

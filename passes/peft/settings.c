@@ -1,7 +1,6 @@
 /* settings.c - adapter_config.json as PEFT writes it (`json.dumps(indent=2, sort_keys=True)`): the keys that PEFT >= 0.10 reads. */
 #include "passes/peft/settings.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +20,7 @@ static json_t *task_type(const Graph *graph)
     return task ? json_string(task) : json_null();
 }
 
-static const char *write_json(Arena *arena, json_t *all)
+const char *settings_text(Arena *arena, json_t *all)
 {
     char *text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
     const char *copy = arena_strdup(arena, text ? text : "{}");
@@ -32,15 +31,31 @@ static const char *write_json(Arena *arena, json_t *all)
 
 /* --- what all methods have ----------------------------------------------------------------------------------------------- */
 
-static void add_once(json_t *list, const char *name)
+static int by_text(const void *a, const void *b)
 {
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (!strcmp(json_string_value(json_array_get(list, i)), name))
-            return;
-    json_array_append_new(list, json_string(name));
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static json_t *layers_asked(const PeftSpec *spec)
+json_t *settings_list(const char **names, int count)
+{
+    json_t *list = count ? json_array() : json_null();
+    if (count)
+        qsort(names, (size_t)count, sizeof *names, by_text);
+    for (int i = 0; i < count; i++)
+        if (i == 0 || strcmp(names[i - 1], names[i]) != 0)
+            json_array_append_new(list, json_string(names[i]));
+    return list;
+}
+
+const char *settings_name(const char *path, bool (*only)(const void *user, const char *name), const void *user)
+{
+    for (const char *name = path + strlen(path); name > path; name--)
+        if (name[-1] == '.' && only(user, name))
+            return name;
+    return path;
+}
+
+json_t *settings_layers(const PeftSpec *spec)
 {
     json_t *list = spec->layer_count ? json_array() : json_null();
     for (int i = 0; i < spec->layer_count; i++)
@@ -48,26 +63,52 @@ static json_t *layers_asked(const PeftSpec *spec)
     return list;
 }
 
-/* PEFT's modules_to_save: modules trained whole, and what PEFT itself adds for a classifier. */
-static json_t *saved_modules(const PeftRewrite *r)
+/* Modules of a model, sorted. */
+typedef struct Modules {
+    const Graph *graph;
+    const char **names;
+    int count;
+} Modules;
+
+static bool saves_only_these(const void *user, const char *name)
 {
-    json_t *list = json_array();
-    for (int t = 0; t < r->spec->train_count; t++) {
-        const char *name = r->spec->train[t];
-        if (r->spec->train_is_modules)
-            add_once(list, name);
-        for (int i = 0; i < r->graph->param_count && !r->spec->train_is_modules; i++) {
-            const Param *param = r->graph->params[i];
-            if (param->role && param->module && !strcmp(param->role, name))
-                add_once(list, param->module);
-        }
+    const Modules *saved = user;
+    for (int i = 0; i < saved->graph->param_count; i++) {
+        const Param *param = saved->graph->params[i];
+        if (param->module && module_ends_with(param->module, name) &&
+            !bsearch(&param->module, saved->names, (size_t)saved->count, sizeof *saved->names, by_text))
+            return false;
     }
+    return true;
+}
+
+/* Biases are not among them: LoRA has a setting of its own for these. */
+json_t *settings_saved(const PeftRewrite *r)
+{
+    const PeftSpec *spec = r->spec;
+    Arena *arena = r->graph->arena;
+    Modules saved = {r->graph, ARENA_ARRAY(arena, const char *, r->graph->param_count * spec->train_count + 1), 0};
+    for (int t = 0; t < spec->train_count && !spec->train_is_modules; t++)
+        for (int i = 0; i < r->graph->param_count && strcmp(spec->train[t], "bias") != 0; i++) {
+            const Param *param = r->graph->params[i];
+            if (param->role && param->module && !strcmp(param->role, spec->train[t]))
+                saved.names[saved.count++] = param->module;
+        }
+    qsort(saved.names, (size_t)saved.count, sizeof *saved.names, by_text);
+    const char **names = ARENA_ARRAY(arena, const char *, saved.count + spec->train_count + 2);
+    int count = 0;
+    for (int i = 0; i < saved.count; i++) {
+        bool named = false;
+        for (int k = 0; k < count && !named; k++)
+            named = module_ends_with(saved.names[i], names[k]);
+        if (!named)
+            names[count++] = settings_name(saved.names[i], saves_only_these, &saved);
+    }
+    for (int t = 0; t < spec->train_count && spec->train_is_modules; t++)
+        names[count++] = spec->train[t];
     if (graph_classifies(r->graph))
-        add_once(list, "classifier"), add_once(list, "score");
-    if (json_array_size(list))
-        return list;
-    json_decref(list);
-    return json_null();
+        names[count++] = "classifier", names[count++] = "score";
+    return settings_list(names, count);
 }
 
 /* "a+b" */
@@ -94,18 +135,17 @@ static const char *documented_settings(Arena *arena, const PeftSpec *spec, const
             json_object_set_new(all, key->name, json_boolean(*(const bool *)field));
         else if (key->kind == PEFT_KEY_TEXT)
             json_object_set_new(all, key->name, json_string(*(const char *const *)field));
-        else if (key->kind == PEFT_KEY_NAMES && *(const int64_t *)(const void *)((const char *)field + sizeof(char *)))
-            json_object_set_new(all, key->name, joined(arena, *(const char *const *const *)field,
-                                                       *(const int64_t *)(const void *)((const char *)field + sizeof(char *))));
+        else if (key->kind == PEFT_KEY_NAMES && *peft_names_count(field))
+            json_object_set_new(all, key->name, joined(arena, *(const char *const *const *)field, *peft_names_count(field)));
     }
     if (spec->layer_count)
-        json_object_set_new(all, "layers_to_transform", layers_asked(spec));
+        json_object_set_new(all, "layers_to_transform", settings_layers(spec));
     for (int t = 0; t < spec->train_count; t++) {
         if (t == 0)
             json_object_set_new(all, "train", json_array());
         json_array_append_new(json_object_get(all, "train"), json_string(spec->train[t]));
     }
-    return write_json(arena, all);
+    return settings_text(arena, all);
 }
 
 const char *peft_settings(const PeftRewrite *r, const PeftMethod *method)
@@ -114,6 +154,14 @@ const char *peft_settings(const PeftRewrite *r, const PeftMethod *method)
 }
 
 /* --- (IA)3 --------------------------------------------------------------------------------------------------------------- */
+
+static void add_once(json_t *list, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(json_string_value(json_array_get(list, i)), name))
+            return;
+    json_array_append_new(list, json_string(name));
+}
 
 /* Has a module a vector of the method whose tensors end so? */
 static bool has_vector(Graph *graph, const char *module, const char *end)
@@ -157,12 +205,12 @@ const char *peft_ia3_settings(const PeftRewrite *r)
     for (int i = 0; i < r->graph->param_count; i++)
         conv1d = conv1d || (r->graph->params[i]->layer >= 0 && r->graph->params[i]->role && !r->graph->params[i]->transposed &&
                             r->graph->params[i]->file_rank == 2 && !r->graph->params[i]->adapter);
-    json_t *saved = saved_modules(r);
+    json_t *saved = settings_saved(r);
     json_t *all = json_pack("{s:n, s:s?, s:n, s:b, s:o, s:b, s:b, s:o, s:s, s:n, s:o, s:o}", "auto_mapping",
                             "base_model_name_or_path", r->spec->base, "exclude_modules", "fan_in_fan_out", conv1d,
                             "feedforward_modules", feedforward, "inference_mode", 1, "init_ia3_weights", 1, "modules_to_save", saved,
                             "peft_type", "IA3", "revision", "target_modules", targets, "task_type", task_type(r->graph));
-    return write_json(r->graph->arena, all);
+    return settings_text(r->graph->arena, all);
 }
 
 /* --- VeRA ---------------------------------------------------------------------------------------------------------------- */
@@ -181,14 +229,14 @@ const char *peft_vera_settings(const PeftRewrite *r)
     }
     for (int i = 0; i < r->result->merge_count; i++)
         conv1d = conv1d || (r->result->merges[i].rank_factor && r->result->merges[i].transposed);
-    json_t *saved = saved_modules(r);
+    json_t *saved = settings_saved(r);
     json_t *all = json_pack("{s:n, s:s?, s:s, s:f, s:b, s:b, s:b, s:n, s:o, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}",
                             "auto_mapping", "base_model_name_or_path", r->spec->base, "bias", "none", "d_initial", r->spec->d_initial,
                             "fan_in_fan_out", conv1d, "inference_mode", 1, "init_weights", 1, "layers_pattern", "layers_to_transform",
-                            layers_asked(r->spec), "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
+                            settings_layers(r->spec), "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
                             "revision", "save_projection", 1, "target_modules", targets, "task_type", task_type(r->graph),
                             "vera_dropout", 0.0);
-    return write_json(r->graph->arena, all);
+    return settings_text(r->graph->arena, all);
 }
 
 /* --- learned tokens ----------------------------------------------------------------------------------------------------- */
@@ -197,7 +245,7 @@ const char *peft_vera_settings(const PeftRewrite *r)
 static json_t *prompt_settings(const PeftRewrite *r, const char *type, int64_t heads, int64_t token_dim)
 {
     return json_pack("{s:n, s:s?, s:b, s:o, s:I, s:i, s:i, s:I, s:s, s:n, s:o, s:I}", "auto_mapping", "base_model_name_or_path",
-                     r->spec->base, "inference_mode", 1, "modules_to_save", saved_modules(r), "num_attention_heads", (json_int_t)heads, "num_layers",
+                     r->spec->base, "inference_mode", 1, "modules_to_save", settings_saved(r), "num_attention_heads", (json_int_t)heads, "num_layers",
                      r->graph->layer_count, "num_transformer_submodules", 1, "num_virtual_tokens", (json_int_t)r->spec->prefix,
                      "peft_type", type, "revision", "task_type", task_type(r->graph), "token_dim", (json_int_t)token_dim);
 }
@@ -224,7 +272,7 @@ const char *peft_prefix_settings(const PeftRewrite *r)
     json_t *all = prompt_settings(r, "PREFIX_TUNING", heads, width);
     json_object_set_new(all, "encoder_hidden_size", json_integer(width));
     json_object_set_new(all, "prefix_projection", json_false());
-    return write_json(r->graph->arena, all);
+    return settings_text(r->graph->arena, all);
 }
 
 const char *peft_prompt_settings(const PeftRewrite *r)
@@ -237,5 +285,5 @@ const char *peft_prompt_settings(const PeftRewrite *r)
     json_object_set_new(all, "prompt_tuning_init_text", json_null());
     json_object_set_new(all, "tokenizer_kwargs", json_null());
     json_object_set_new(all, "tokenizer_name_or_path", json_null());
-    return write_json(r->graph->arena, all);
+    return settings_text(r->graph->arena, all);
 }

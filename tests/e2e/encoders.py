@@ -47,7 +47,6 @@ class Encoder:
         return load(outputs)["logits"][0]
 
 
-
 def softmax(x):
     e = np.exp(x.astype(np.float64) - x.max())
     return e / e.sum()

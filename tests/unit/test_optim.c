@@ -77,6 +77,14 @@ static LrtPool *pool_of(int threads)
     return pool;
 }
 
+static LrtPieces pieces_of(const LrtProgram *program)
+{
+    LrtError error = {0};
+    LrtPieces pieces;
+    ck_assert_msg(lrt_pieces_open(&pieces, program, &error), "%s", error.text);
+    return pieces;
+}
+
 /* --- AdamW --- */
 
 static const LrtOptimizer optimizers[] = {
@@ -131,10 +139,12 @@ static void run_free(Run *r)
 static void run_steps(Run *r, const LrtOptimizer *o, int tier, int threads)
 {
     LrtPool *pool = pool_of(threads);
+    LrtPieces pieces = pieces_of(&r->model.program);
     for (int t = 0; t < STEPS; t++)
-        lrt_adamw(&r->model.program, o, o->lr * r->rates[t], t + 1, r->factors[t],
+        lrt_adamw(&pieces, o, o->lr * r->rates[t], t + 1, r->factors[t],
                   (char *)r->params, (const char *)r->grads[t], (char *)r->m, (char *)r->v,
                   tier, pool);
+    lrt_pieces_close(&pieces);
     lrt_pool_free(pool);
 }
 
@@ -222,7 +232,9 @@ START_TEST(the_first_step_has_the_size_of_the_rate)
         LrtProgram program = {.params = &param, .param_count = 1};
         float p[16] = {1}, g[16] = {(float)((e % 2 ? -1 : 1) * pow(10, e))}, m[16] = {0},
               v[16] = {0};
-        lrt_adamw(&program, &o, o.lr, 1, 1, (char *)p, (char *)g, (char *)m, (char *)v, LRT_TIER_GENERIC, pool);
+        LrtPieces pieces = pieces_of(&program);
+        lrt_adamw(&pieces, &o, o.lr, 1, 1, (char *)p, (char *)g, (char *)m, (char *)v, LRT_TIER_GENERIC, pool);
+        lrt_pieces_close(&pieces);
         expect_near((double)p[0], e % 2 ? 1.125 : 0.875, 1e-7, "first step", e, 0);
     }
     lrt_pool_free(pool);
@@ -265,6 +277,7 @@ START_TEST(the_norm_is_that_of_all_trained_gradients)
     Model m;
     model_init(&m);
     float *g = floats_new(&m);
+    LrtPieces pieces = pieces_of(&m.program);
     for (int s = 0; s < 4; s++) {
         double sum = 0, first = 0;
         fill(&m, g, scales[s]);
@@ -272,13 +285,14 @@ START_TEST(the_norm_is_that_of_all_trained_gradients)
             sum += (double)g[i] * (double)g[i];
         for (int n = 0; n < 4; n++) {
             LrtPool *pool = pool_of(threads[n]);
-            double norm = lrt_gradient_norm(&m.program, (const char *)g, pool);
+            double norm = lrt_gradient_norm(&pieces, (const char *)g, pool);
             first = n == 0 ? norm : first;
             ck_assert_msg(memcmp(&norm, &first, sizeof norm) == 0, "%d threads", threads[n]);
             ck_assert_double_le(fabs(norm - sqrt(sum)), 1e-13 * sqrt(sum));
             lrt_pool_free(pool);
         }
     }
+    lrt_pieces_close(&pieces);
     free(g);
 }
 END_TEST
@@ -291,12 +305,14 @@ START_TEST(a_factor_scales_all_gradients)
     double limit = 0.25;
     Run *r = run_new(4);
     LrtPool *pool = pool_of(2);
-    double norm = lrt_gradient_norm(&r->model.program, (const char *)r->grads[3], pool);
+    LrtPieces pieces = pieces_of(&r->model.program);
+    double norm = lrt_gradient_norm(&pieces, (const char *)r->grads[3], pool);
     ck_assert_double_gt(norm, limit);
-    lrt_adamw(&r->model.program, &o, o.lr, 1, limit / (norm + 1e-6), (char *)r->params,
+    lrt_adamw(&pieces, &o, o.lr, 1, limit / (norm + 1e-6), (char *)r->params,
               (const char *)r->grads[3], (char *)r->m, (char *)r->v, LRT_TIER_GENERIC, pool);
-    norm = lrt_gradient_norm(&r->model.program, (const char *)r->m, pool);
+    norm = lrt_gradient_norm(&pieces, (const char *)r->m, pool);
     ck_assert_double_le(fabs(norm - limit), 1e-6);
+    lrt_pieces_close(&pieces);
     lrt_pool_free(pool);
     run_free(r);
 }
