@@ -7,7 +7,7 @@
 #include "backend/emit_blas.h"
 #include "backend/emit_panel.h"
 
-enum { ROWS_MAX = 8, VECTORS_MAX = 4 };
+enum { ROWS_MAX = 16, VECTORS_MAX = 4 };
 
 /* Rows and vectors of a register tile: accumulators, vectors of B and one broadcast fit the tier's registers. */
 static int tile_vectors(Emit *e, const Block *block)
@@ -97,6 +97,25 @@ static void call_openblas(Emit *e, const Block *block, Val a, Val b, Val c, Val 
     blas_sgemm(e, &product);
 }
 
+typedef struct Tiles {
+    const Block *block;
+    Val a, b, c, k, b_pitch;
+    int vectors; /* of a tile */
+} Tiles;
+
+/* All tiles of `rows` rows from `row` on. */
+static void row_of_tiles(Emit *e, void *user, Val row, int rows)
+{
+    const Tiles *tiles = user;
+    const Block *block = tiles->block;
+    Val function = emit_tile_function(e, block, rows, tiles->vectors);
+    Val a = ll_at(e, tiles->a, ll_mul(e, row, ll_i64(e, block->transposed ? 4 : block->a_pitch)));
+    Val c = ll_at(e, tiles->c, ll_mul(e, row, ll_i64(e, block->c_pitch)));
+    for (int v = 0; v < block->vectors; v += tiles->vectors)
+        call_tile(e, function, a, ll_at_const(e, tiles->b, v * block->b_vector), ll_at_const(e, c, v * LANES * 4), tiles->k,
+                  tiles->b_pitch);
+}
+
 void emit_block(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val k, Val b_pitch)
 {
     int vectors = tile_vectors(e, block), most = tile_rows(e, vectors);
@@ -106,19 +125,12 @@ void emit_block(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val 
         call_openblas(e, block, a, b, c, rows, k, b_pitch);
         return;
     }
-    Val done = ll_i64(e, 0);
-    for (int step = most; step; step = step > 1 ? 1 : 0) {
-        Val function = emit_tile_function(e, block, step, vectors);
-        Val end = ll_mul(e, ll_div(e, rows, ll_i64(e, step)), ll_i64(e, step));
-        Loop loop = loop_begin(e, done, end, ll_i64(e, step), NULL, 0, false);
-        Val a_row = ll_at(e, a, ll_mul(e, loop.index, ll_i64(e, block->transposed ? 4 : block->a_pitch)));
-        Val c_row = ll_at(e, c, ll_mul(e, loop.index, ll_i64(e, block->c_pitch)));
-        for (int v = 0; v < block->vectors; v += vectors)
-            call_tile(e, function, a_row, ll_at_const(e, b, v * block->b_vector), ll_at_const(e, c_row, v * LANES * 4), k,
-                      b_pitch);
-        loop_end(e, &loop, NULL, NULL);
-        done = end;
-    }
+    Tiles tiles = {block, a, b, c, k, b_pitch, vectors};
+    Val whole = ll_mul(e, ll_div(e, rows, ll_i64(e, most)), ll_i64(e, most));
+    Loop loop = loop_begin(e, ll_i64(e, 0), whole, ll_i64(e, most), NULL, 0, false);
+    row_of_tiles(e, &tiles, loop.index, most);
+    loop_end(e, &loop, NULL, NULL);
+    emit_rest(e, whole, rows, most, row_of_tiles, &tiles);
 }
 
 void emit_block_transpose(Emit *e, Val from, int64_t from_pitch, int64_t rows, int vectors, Val to, int64_t to_pitch)

@@ -3,27 +3,35 @@
  *   z = x W + b      loss = logsumexp(z) - z[target]      dx = softmax(z) W' - W[:, target]
  *
  * This is attention with the vocabulary as keys and values: chunks of 128 columns of W outside, rows inside, online maximum and
- * sum, dx rescaled as the maximum grows.  Task = up to 256 rows that have a target; they are copied together first. */
+ * sum, dx rescaled as the maximum grows.  Task = up to 256 rows that have a target; they are copied together first.
+ *
+ *   turn     the chunk's panels to panels of W', while they come from memory
+ *   scores   strips of the main tile's rows x its panels over all of k; the next chunk is fetched meanwhile
+ *   rows     bias, maximum, exponentials, sum
+ *   dx       two panels of W' x the rows, from the first-level cache */
 #include "backend/emit_attention.h"
 #include "backend/emit_blas.h"
 #include "backend/emit_block.h"
 #include "backend/emit_math.h"
 #include "backend/emit_panel.h"
+#include "backend/emit_tile.h"
 
 enum {
     ROWS = 256,                         /* rows of a task at most */
-    ROWS_FEW = 32,                      /* ... when there are few, so that all threads have some */
+    ROWS_FEW = 32,                      /* ... that are worth a thread: every task turns all of W */
     CHUNK = 128,                        /* columns of the vocabulary that are worked on together */
     PANELS = CHUNK / LANES,
     SCORE_PITCH = CHUNK * 4 + 64,
-    GROUP = 64,                         /* rows between reading a chunk's panels; OpenBLAS copies them: all rows at once */
+    TURNED = 2,                         /* panels of W' that dx takes at once */
 };
 
 static const double nothing = -1e30;
 
 /* Offsets in the thread's scratch. */
 typedef struct Places {
-    int64_t x, d_x, turned, panels, scores, max, sum, target, bytes, row, group;
+    int64_t x, d_x, turned, panels, scores, max, sum, target, bytes;
+    int64_t row;                     /* bytes of a row of x and dx */
+    int64_t turned_row, turned_step; /* of W': from row to row of a panel, from panel to panel; OpenBLAS wants rows */
 } Places;
 
 static Places places_of(const CrossEntropySpec *spec)
@@ -34,10 +42,11 @@ static Places places_of(const CrossEntropySpec *spec)
     p.x = 0;
     p.d_x = p.x + ROWS * p.row;
     p.turned = p.d_x + ROWS * p.row;
+    p.turned_row = spec->openblas ? p.row : PANEL_ROW;
+    p.turned_step = spec->openblas ? PANEL_ROW : CHUNK * PANEL_ROW;
     p.panels = p.turned + CHUNK * p.row;
-    p.scores = p.panels + (spec->store == LRT_STORE_F32 ? 0 : PANELS * spec->k * LANES * 4);
-    p.group = spec->openblas ? ROWS : GROUP;
-    p.max = p.scores + p.group * SCORE_PITCH;
+    p.scores = p.panels + (spec->store == LRT_STORE_F32 ? 0 : PANELS * spec->k * PANEL_ROW);
+    p.max = p.scores + ROWS * SCORE_PITCH;
     p.sum = p.max + ROWS * 4;
     p.target = p.sum + ROWS * 4;
     p.bytes = p.target + ROWS * 4;
@@ -86,10 +95,12 @@ static Val target_of(Loss *l, Val i)
     return load_i32(l->e, CONTEXT_PTR(l->e, emit_param(l->e, KERNEL_CONTEXT), targets), row_of(l, i));
 }
 
-static Val rows_per_task(Emit *e, Val rows)
+/* As few tasks as keep all threads busy to the end. */
+static Val rows_per_task(Emit *e, Val context, Val rows)
 {
-    Val few = LLVMBuildICmp(e->builder, LLVMIntSLT, rows, ll_i64(e, 2 * ROWS), "");
-    return ll_select(e, few, ll_i64(e, ROWS_FEW), ll_i64(e, ROWS));
+    Val threads = ll_max(e, LLVMBuildSExt(e->builder, CONTEXT_I32(e, context, threads), e->t_i64, ""), ll_i64(e, 1));
+    Val rounds = ll_max(e, ll_ceil_div(e, rows, ll_mul(e, threads, ll_i64(e, ROWS))), ll_i64(e, 1));
+    return ll_max(e, ll_ceil_div(e, rows, ll_mul(e, threads, rounds)), ll_i64(e, ROWS_FEW));
 }
 
 static void gather_rows(Loss *l)
@@ -122,11 +133,11 @@ static Val biased_scores(Loss *l, Val scores, Val column, int v)
     return ll_fadd(e, values, ll_load(e, e->t_vec, ll_at(e, operand_pointer(e, l->spec->bias), ll_mul(e, first, ll_i64(e, 4))), 4));
 }
 
-/* Row r of the group: exponentials in place, maximum and sum, dx rescaled, the target's logit picked up. */
-static void score_row(Loss *l, Val group, Val r, Val column)
+/* Row i of the task: exponentials in place, maximum and sum, dx rescaled, the target's logit picked up. */
+static void score_row(Loss *l, Val i, Val column)
 {
     Emit *e = l->e;
-    Val i = ll_add(e, group, r), scores = ll_at(e, scratch_at(l, l->p.scores), ll_mul(e, r, ll_i64(e, SCORE_PITCH)));
+    Val scores = ll_at(e, scratch_at(l, l->p.scores), ll_mul(e, i, ll_i64(e, SCORE_PITCH)));
     Val values[PANELS], largest = ll_vec(e, nothing), total = ll_vec(e, 0);
     Val relative = ll_sub(e, target_of(l, i), column);
     Val within = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSGE, relative, ll_i64(e, 0), ""),
@@ -167,20 +178,20 @@ static void score_row(Loss *l, Val group, Val r, Val column)
     if_end(e, &grew);
 }
 
-/* Panel `panel` of W turned into 16 rows of W'. */
+/* A panel of W turned into 16 rows of W'. */
 static void turn_panel(Loss *l, Val from, Val to)
 {
     Emit *e = l->e;
-    int64_t k = l->spec->k;
+    int64_t k = l->spec->k, step = l->p.turned_step, row = l->p.turned_row;
     Loop rows = loop_begin(e, ll_i64(e, 0), ll_i64(e, k / LANES * LANES), ll_i64(e, LANES), NULL, 0, false);
     Val source = ll_at(e, from, ll_mul(e, rows.index, ll_i64(e, LANES * 4)));
-    Val target = ll_at(e, to, ll_mul(e, rows.index, ll_i64(e, 4)));
+    Val target = ll_at(e, to, ll_mul(e, rows.index, ll_i64(e, step / LANES)));
     Val lines[LANES];
     for (int i = 0; i < LANES; i++)
         lines[i] = ll_load(e, e->t_vec, ll_at_const(e, source, i * LANES * 4), 4);
     emit_transpose(e, lines);
     for (int i = 0; i < LANES; i++)
-        ll_store(e, lines[i], ll_at_const(e, target, i * l->p.row), 4);
+        ll_store(e, lines[i], ll_at_const(e, target, i * row), 4);
     loop_end(e, &rows, NULL, NULL);
     int64_t done = k / LANES * LANES;
     if (done == k)
@@ -189,7 +200,7 @@ static void turn_panel(Loss *l, Val from, Val to)
         lines[i] = done + i < k ? ll_load(e, e->t_vec, ll_at_const(e, from, (done + i) * LANES * 4), 4) : ll_vec(e, 0);
     emit_transpose(e, lines);
     for (int i = 0; i < LANES; i++)
-        ll_store(e, lines[i], ll_at_const(e, to, i * l->p.row + done * 4), 4);
+        ll_store(e, lines[i], ll_at_const(e, to, i * row + done / LANES * step), 4);
 }
 
 /* The chunk's panels as f32, where W is stored as something else; else where they are. */
@@ -198,47 +209,87 @@ static Val chunk_panels(Loss *l, Val panel, Val count)
     Emit *e = l->e;
     Val w = operand_pointer(e, l->spec->w);
     if (l->spec->store == LRT_STORE_F32)
-        return ll_at(e, w, ll_mul(e, panel, ll_i64(e, l->spec->k * LANES * 4)));
+        return ll_at(e, w, ll_mul(e, panel, ll_i64(e, l->spec->k * PANEL_ROW)));
     PanelSource source = {l->spec->store, false, l->spec->k, l->spec->vocabulary, 0};
     EmitState state = emit_save(e);
     Val function = emit_panel(e, &source);
     emit_restore(e, state);
     Loop panels = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
-    Val to = ll_at(e, scratch_at(l, l->p.panels), ll_mul(e, panels.index, ll_i64(e, l->spec->k * LANES * 4)));
+    Val to = ll_at(e, scratch_at(l, l->p.panels), ll_mul(e, panels.index, ll_i64(e, l->spec->k * PANEL_ROW)));
     emit_panel_call(e, function, w, ll_add(e, panel, panels.index), to);
     loop_end(e, &panels, NULL, NULL);
     return scratch_at(l, l->p.panels);
 }
 
-/* Scores of a group's rows, `at` bytes from the first; `w`: the chunk's panels. */
-static void score_group(Loss *l, Val at, Val w, Val rows, Val panels)
+/* What a strip of scores is made of. */
+typedef struct Strip {
+    Loss *l;
+    Val w;       /* the first of its panels */
+    Val scores;  /* of row 0 in these panels */
+    int panels;
+    Val ahead;   /* what to fetch meanwhile; NULL: nothing */
+} Strip;
+
+static void score_strip(Emit *e, void *user, Val row, int rows)
+{
+    const Strip *strip = user;
+    Loss *l = strip->l;
+    Tile tile = {.k = l->spec->k, .pitch = l->p.row, .store = LRT_STORE_F32, .rows = rows, .panels = strip->panels,
+                 .ahead = strip->ahead ? 1 : 0, .pitch_c = SCORE_PITCH};
+    Val x = ll_at(e, scratch_at(l, l->p.x), ll_mul(e, row, ll_i64(e, l->p.row)));
+    Val scores = ll_at(e, strip->scores, ll_mul(e, row, ll_i64(e, SCORE_PITCH)));
+    emit_tile_call(e, emit_tile(e, &tile), x, strip->w, scores, strip->ahead ? strip->ahead : strip->w);
+}
+
+/* Strip `number` of the chunk fetches its part of what is stored of the next chunk. */
+static Val part_of_next(Loss *l, Val next, Val number)
 {
     Emit *e = l->e;
-    int64_t panel_size = l->spec->k * LANES * 4;
-    Block one = {l->p.row, LANES * 4, LANES * 4, SCORE_PITCH, 1, false, false, false};
-    Block most = {l->p.row, LANES * 4, panel_size, SCORE_PITCH, PANELS, false, false, false};
-    Val full = LLVMBuildICmp(e->builder, LLVMIntEQ, panels, ll_i64(e, PANELS), "");
-    If whole = if_begin(e, full);
-    emit_block(e, &most, ll_at(e, scratch_at(l, l->p.x), at), w, scratch_at(l, l->p.scores), rows, ll_i64(e, l->spec->k), NULL);
-    if_end(e, &whole);
-    If part = if_begin(e, LLVMBuildNot(e->builder, full, ""));
-    Loop single = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
-    emit_block(e, &one, ll_at(e, scratch_at(l, l->p.x), at), ll_at(e, w, ll_mul(e, single.index, ll_i64(e, panel_size))),
-               ll_at(e, scratch_at(l, l->p.scores), ll_mul(e, single.index, ll_i64(e, LANES * 4))), rows,
-               ll_i64(e, l->spec->k), NULL);
-    loop_end(e, &single, NULL, NULL);
-    if_end(e, &part);
+    int64_t part = l->spec->k / TILE_UNROLL * 64, bytes = PANELS * panel_bytes(l->spec->store, l->spec->k);
+    if (!part)
+        return NULL;
+    Val needed = LLVMBuildICmp(e->builder, LLVMIntSLT, number, ll_i64(e, (bytes + part - 1) / part), "");
+    return ll_at(e, next, ll_select(e, needed, ll_mul(e, number, ll_i64(e, part)), ll_i64(e, 0)));
+}
+
+/* Scores of all rows in the chunk's panels first .. end - 1, `width` at a time; `w`: its panels, `next`: those of the next one. */
+static void score_panels(Loss *l, Val w, Val next, Val first, Val end, int width)
+{
+    Emit *e = l->e;
+    Val mr = ll_i64(e, e->target->mr), strips = ll_div(e, l->count, mr), whole = ll_mul(e, strips, mr);
+    Loop panels = loop_begin(e, first, end, ll_i64(e, width), NULL, 0, false);
+    Strip strip = {.l = l, .panels = width};
+    strip.w = ll_at(e, w, ll_mul(e, panels.index, ll_i64(e, l->spec->k * PANEL_ROW)));
+    strip.scores = ll_at(e, scratch_at(l, l->p.scores), ll_mul(e, panels.index, ll_i64(e, PANEL_ROW)));
+    Val before = ll_mul(e, ll_div(e, panels.index, ll_i64(e, width)), strips);
+    Loop rows = loop_begin(e, ll_i64(e, 0), strips, ll_i64(e, 1), NULL, 0, false);
+    strip.ahead = part_of_next(l, next, ll_add(e, before, rows.index));
+    score_strip(e, &strip, ll_mul(e, rows.index, mr), e->target->mr);
+    loop_end(e, &rows, NULL, NULL);
+    strip.ahead = NULL;
+    emit_rest(e, whole, l->count, e->target->mr, score_strip, &strip);
+    loop_end(e, &panels, NULL, NULL);
+}
+
+static void score_rows(Loss *l, Val w, Val next, Val panels)
+{
+    Emit *e = l->e;
+    int width = tile_panels(e->target) < PANELS ? tile_panels(e->target) : PANELS;
+    Val whole = ll_mul(e, ll_div(e, panels, ll_i64(e, width)), ll_i64(e, width));
+    score_panels(l, w, next, ll_i64(e, 0), whole, width);
+    if (width > 1)
+        score_panels(l, w, next, whole, panels, 1);
 }
 
 /* The same from the turned panels, which are dense as OpenBLAS wants them. */
-static void score_openblas(Loss *l, Val at, Val rows, Val panels)
+static void score_openblas(Loss *l, Val panels)
 {
     Emit *e = l->e;
     Sgemm product = {
-        .m = rows,
+        .m = l->count,
         .n = ll_mul(e, panels, ll_i64(e, LANES)),
         .k = ll_i64(e, l->spec->k),
-        .a = ll_at(e, scratch_at(l, l->p.x), at),
+        .a = scratch_at(l, l->p.x),
         .a_pitch = ll_i64(e, l->p.row),
         .b = scratch_at(l, l->p.turned),
         .b_pitch = ll_i64(e, l->p.row),
@@ -249,36 +300,57 @@ static void score_openblas(Loss *l, Val at, Val rows, Val panels)
     blas_sgemm(e, &product);
 }
 
+/* dx += exponentials W', `vectors` vectors of it from number `first` on. */
+static void add_vectors(Loss *l, Val first, int vectors, Val columns)
+{
+    Emit *e = l->e;
+    Block product = {SCORE_PITCH, l->p.turned_row, l->p.turned_step, l->p.row, vectors, false, true, l->spec->openblas};
+    emit_block(e, &product, scratch_at(l, l->p.scores),
+               ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, first, ll_i64(e, l->p.turned_step))),
+               ll_at(e, scratch_at(l, l->p.d_x), ll_mul(e, first, ll_i64(e, PANEL_ROW))), l->count, columns, NULL);
+}
+
+static void add_to_dx(Loss *l, Val panels)
+{
+    Emit *e = l->e;
+    int vectors = (int)((l->spec->k + LANES - 1) / LANES);
+    Val zero = ll_i64(e, 0), columns = ll_mul(e, panels, ll_i64(e, LANES));
+    if (l->spec->openblas) {
+        add_vectors(l, zero, vectors, columns);
+        return;
+    }
+    Loop loop = loop_begin(e, zero, ll_i64(e, vectors / TURNED * TURNED), ll_i64(e, TURNED), NULL, 0, false);
+    add_vectors(l, loop.index, TURNED, columns);
+    loop_end(e, &loop, NULL, NULL);
+    if (vectors % TURNED)
+        add_vectors(l, ll_i64(e, vectors - vectors % TURNED), vectors % TURNED, columns);
+}
+
 static void vocabulary_chunk(Loss *l, Val column)
 {
     Emit *e = l->e;
-    int64_t panel_size = l->spec->k * LANES * 4, all = (l->spec->vocabulary + LANES - 1) / LANES;
+    int64_t panel_size = l->spec->k * PANEL_ROW, all = (l->spec->vocabulary + LANES - 1) / LANES;
     Val panel = ll_div(e, column, ll_i64(e, LANES));
     Val panels = ll_min(e, ll_sub(e, ll_i64(e, all), panel), ll_i64(e, PANELS));
+    Val next = ll_add(e, panel, ll_i64(e, PANELS));
+    next = ll_at(e, operand_pointer(e, l->spec->w), ll_mul(e, next, ll_i64(e, panel_bytes(l->spec->store, l->spec->k))));
     Val w = chunk_panels(l, panel, panels);
     If turning = if_begin(e, l->spec->openblas ? LLVMConstInt(e->t_i1, 1, 0) : l->want);
     Loop turn = loop_begin(e, ll_i64(e, 0), panels, ll_i64(e, 1), NULL, 0, true);
     turn_panel(l, ll_at(e, w, ll_mul(e, turn.index, ll_i64(e, panel_size))),
-               ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, turn.index, ll_i64(e, LANES * l->p.row))));
+               ll_at(e, scratch_at(l, l->p.turned), ll_mul(e, turn.index, ll_i64(e, LANES * l->p.turned_row))));
     loop_end(e, &turn, NULL, NULL);
     if_end(e, &turning);
-    Loop groups = loop_begin(e, ll_i64(e, 0), l->count, ll_i64(e, l->p.group), NULL, 0, true);
-    Val rows = ll_min(e, ll_sub(e, l->count, groups.index), ll_i64(e, l->p.group));
-    Val at = ll_mul(e, groups.index, ll_i64(e, l->p.row));
     if (l->spec->openblas)
-        score_openblas(l, at, rows, panels);
+        score_openblas(l, panels);
     else
-        score_group(l, at, w, rows, panels);
-    Loop row = loop_begin(e, ll_i64(e, 0), rows, ll_i64(e, 1), NULL, 0, true);
-    score_row(l, groups.index, row.index, column);
+        score_rows(l, w, next, panels);
+    Loop row = loop_begin(e, ll_i64(e, 0), l->count, ll_i64(e, 1), NULL, 0, true);
+    score_row(l, row.index, column);
     loop_end(e, &row, NULL, NULL);
     If adding = if_begin(e, l->want);
-    Block product = {SCORE_PITCH, l->p.row, LANES * 4, l->p.row, (int)((l->spec->k + LANES - 1) / LANES), false, true,
-                     l->spec->openblas};
-    emit_block(e, &product, scratch_at(l, l->p.scores), scratch_at(l, l->p.turned), ll_at(e, scratch_at(l, l->p.d_x), at),
-               rows, ll_mul(e, panels, ll_i64(e, LANES)), NULL);
+    add_to_dx(l, panels);
     if_end(e, &adding);
-    loop_end(e, &groups, NULL, NULL);
 }
 
 static void finish_row(Loss *l, Val i)
@@ -339,7 +411,7 @@ Val emit_cross_entropy(Emit *e, const CrossEntropySpec *spec)
     Val function = emit_kernel(e, spec->name);
     Loss l = {.e = e, .spec = spec, .p = places_of(spec)};
     Val context = emit_param(e, KERNEL_CONTEXT);
-    Val total = CONTEXT_I64(e, context, n_target_rows), block = rows_per_task(e, total);
+    Val total = CONTEXT_I64(e, context, n_target_rows), block = rows_per_task(e, context, total);
     l.first = ll_mul(e, emit_param(e, KERNEL_TASK), block);
     l.count = ll_min(e, ll_sub(e, total, l.first), block);
     l.want = LLVMBuildICmp(e->builder, LLVMIntNE, CONTEXT_I32(e, context, want_gradients), ll_i32(e, 0), "");
@@ -361,5 +433,5 @@ Val emit_cross_entropy_tasks(Emit *e, const CrossEntropySpec *spec, Val context)
 {
     (void)spec;
     Val total = CONTEXT_I64(e, context, n_target_rows);
-    return ll_max(e, ll_ceil_div(e, total, rows_per_task(e, total)), ll_i64(e, 1));
+    return ll_max(e, ll_ceil_div(e, total, rows_per_task(e, context, total)), ll_i64(e, 1));
 }

@@ -237,22 +237,23 @@ static void emit_strip(Driver *d, const PanelStep *step, Val row, int rows, Ahea
     LLVMBuildCall2(e->builder, type, d->finish, args, FINISH_PARAMS, "");
 }
 
-/* The rows that do not fill a strip, as at most one strip of each power of two. */
-static void emit_rest(Driver *d, const PanelStep *step, Val row)
+typedef struct Rest {
+    Driver *d;
+    const PanelStep *step;
+} Rest;
+
+static void rest_strip(Emit *e, void *user, Val row, int rows)
 {
-    Emit *e = d->e;
-    Val rest = ll_sub(e, d->end_row, row);
-    int largest = 1;
-    while (2 * largest < e->target->mr)
-        largest *= 2;
-    for (int rows = largest; rows; rows /= 2) {
-        Val bit = LLVMBuildAnd(e->builder, rest, ll_i64(e, rows), "");
-        If branch = if_begin(e, LLVMBuildICmp(e->builder, LLVMIntNE, bit, ll_i64(e, 0), ""));
-        /* Strips before this one are the larger powers in `rest`. */
-        Val before = LLVMBuildAnd(e->builder, rest, ll_i64(e, -2 * (int64_t)rows), "");
-        emit_strip(d, step, ll_add(e, row, before), rows, (Ahead){NULL, 0});
-        if_end(e, &branch);
-    }
+    (void)e;
+    Rest *rest = user;
+    emit_strip(rest->d, rest->step, row, rows, (Ahead){NULL, 0});
+}
+
+/* The rows that do not fill a strip. */
+static void emit_rest_strips(Driver *d, const PanelStep *step, Val row)
+{
+    Rest rest = {d, step};
+    emit_rest(d->e, row, d->end_row, d->e->target->mr, rest_strip, &rest);
 }
 
 /* --- panels ------------------------------------------------------------------------------- */
@@ -345,7 +346,7 @@ static void emit_panels(Driver *d)
     Val row = ll_add(e, d->first_row, ll_mul(e, loop.index, ll_i64(e, mr)));
     emit_strip(d, &step, row, mr, prefetch_from(d, &step, loop.index, row));
     loop_end(e, &loop, NULL, NULL);
-    emit_rest(d, &step, ll_add(e, d->first_row, ll_mul(e, strips, ll_i64(e, mr))));
+    emit_rest_strips(d, &step, ll_add(e, d->first_row, ll_mul(e, strips, ll_i64(e, mr))));
     loop_end(e, &panels, NULL, NULL);
 }
 
@@ -357,7 +358,7 @@ static void emit_short(Driver *d)
     int full = tile_panels(e->target);
     Loop panels = loop_begin(e, d->first_panel, d->end_panel, ll_i64(e, full), NULL, 0, false);
     PanelStep step = step_at(d, panels.index, full);
-    emit_rest(d, &step, d->first_row);
+    emit_rest_strips(d, &step, d->first_row);
     loop_end(e, &panels, NULL, NULL);
 }
 

@@ -160,9 +160,11 @@ static void emit_long_blocks(Emit *e, const Tile *tile, TileState *s)
 
 Val emit_tile(Emit *e, const Tile *tile)
 {
-    const char *name = arena_format(e->arena, "tile%d.%lld.%lld.%dx%d%s.%d", tile->store,
-                                    (long long)tile->k, (long long)tile->pitch, tile->rows,
-                                    tile->panels, tile->accumulate ? ".acc" : "", tile->ahead);
+    int64_t pitch_c = tile->pitch_c ? tile->pitch_c : TILE_PITCH;
+    const char *name = arena_format(e->arena, "tile%d.%lld.%lld.%lld.%dx%d%s.%d", tile->store,
+                                    (long long)tile->k, (long long)tile->pitch, (long long)pitch_c,
+                                    tile->rows, tile->panels, tile->accumulate ? ".acc" : "",
+                                    tile->ahead);
     Val function = emit_find(e, name);
     if (function)
         return function;
@@ -172,7 +174,7 @@ Val emit_tile(Emit *e, const Tile *tile)
     function = emit_function(e, name, e->t_void, params, 4, true);
     TileState s = {.count = tile->rows * tile->panels};
     for (int i = 0; i < s.count; i++) {
-        int64_t at = i / tile->panels * TILE_PITCH + i % tile->panels * PANEL_ROW;
+        int64_t at = i / tile->panels * pitch_c + i % tile->panels * PANEL_ROW;
         s.v[i] = tile->accumulate
                      ? ll_load(e, e->t_vec, ll_at_const(e, emit_param(e, 2), at), 64)
                      : ll_vec(e, 0);
@@ -185,7 +187,7 @@ Val emit_tile(Emit *e, const Tile *tile)
     else
         emit_short_blocks(e, tile, &s);
     for (int i = 0; i < s.count; i++) {
-        int64_t at = i / tile->panels * TILE_PITCH + i % tile->panels * PANEL_ROW;
+        int64_t at = i / tile->panels * pitch_c + i % tile->panels * PANEL_ROW;
         ll_store(e, s.v[i], ll_at_const(e, emit_param(e, 2), at), 64);
     }
     emit_return(e);

@@ -25,11 +25,12 @@ typedef struct Tile {
     int rows, panels;
     bool accumulate; /* go on from the tile's contents */
     int ahead;       /* lines to prefetch into the second-level cache every TILE_UNROLL steps */
+    int64_t pitch_c; /* bytes from row to row of the tile, a multiple of 64; 0: TILE_PITCH */
 } Tile;
 
 enum { TILE_UNROLL = 4 };
 
-/* void (a, panels, tile, ahead): tile [rows][TILE_PITCH bytes] */
+/* void (a, panels, tile, ahead): tile [rows][pitch_c bytes] */
 Val emit_tile(Emit *e, const Tile *tile);
 /* Calls one of several functions with that signature. */
 void emit_tile_call(Emit *e, Val function, Val a, Val panels, Val tile, Val ahead);

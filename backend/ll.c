@@ -397,6 +397,22 @@ void if_end(Emit *e, If *branch)
     LLVMPositionBuilderAtEnd(e->builder, branch->done);
 }
 
+void emit_rest(Emit *e, Val row, Val end, int most, RowsCode *code, void *user)
+{
+    Val rest = ll_sub(e, end, row);
+    int largest = 1;
+    while (2 * largest < most)
+        largest *= 2;
+    for (int rows = most > 1 ? largest : 0; rows; rows /= 2) {
+        Val bit = LLVMBuildAnd(e->builder, rest, ll_i64(e, rows), "");
+        If branch = if_begin(e, LLVMBuildICmp(e->builder, LLVMIntNE, bit, ll_i64(e, 0), ""));
+        /* Before these rows are those of the larger powers in `rest`. */
+        Val before = LLVMBuildAnd(e->builder, rest, ll_i64(e, -2 * (int64_t)rows), "");
+        code(e, user, ll_add(e, row, before), rows);
+        if_end(e, &branch);
+    }
+}
+
 /* --- the runtime's structures ------------------------------------------------------------------------------------ */
 
 Val context_load(Emit *e, Val context, size_t offset, LLVMTypeRef type)

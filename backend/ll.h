@@ -124,6 +124,11 @@ typedef struct If {
 If if_begin(Emit *e, Val condition);
 void if_end(Emit *e, If *branch);
 
+/* Code for a constant number of rows from `row` on. */
+typedef void RowsCode(Emit *e, void *user, Val row, int rows);
+/* Runs it for rows row .. end - 1, of which there are fewer than `most`: at most once for each power of two below `most`. */
+void emit_rest(Emit *e, Val row, Val end, int most, RowsCode *code, void *user);
+
 /* Fields of LrtContext. */
 #define CONTEXT_I64(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_i64)
 #define CONTEXT_I32(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_i32)

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LRT_ABI_VERSION 2
+#define LRT_ABI_VERSION 3
 
 /* What record offsets are relative to. */
 enum LrtBase {
@@ -55,7 +55,7 @@ struct LrtContext {
     int32_t training;             /* 1: dropout is on */
     int32_t want_gradients;       /* 0: kernels that compute a gradient beside a loss may leave it out */
     float loss_scale;             /* 1 / number of targets of the whole (accumulated) batch */
-    int32_t reserved;
+    int32_t threads;              /* that parallel has: a kernel may cut its work by them, if the results' bits do not depend on it */
     /* Runs tasks 0 .. tasks - 1 of a kernel on all threads and returns when all are done. */
     void (*parallel)(LrtContext *context, LrtKernel *kernel, const uint64_t *record, int64_t tasks);
     void *pool;                   /* the runtime's */

@@ -123,6 +123,7 @@ bool lrt_run_open(LrtRun *run, const LrtProgram *program, const char *tier, int 
     c->sequences = run->sequences, c->segments = run->segments, c->target_rows = run->target_rows, c->rows = run->rows;
     c->parallel = lrt_parallel;
     c->pool = run->pool;
+    c->threads = lrt_pool_threads(run->pool);
     return error->status == LRT_OK;
 }
 

@@ -181,8 +181,10 @@ static void forget_results(Buffers *b)
     memset(b->d_x.memory.data, 0xff, (size_t)b->d_x.memory.size);
 }
 
+/* In one of several orders, and cut for so many threads. */
 static void run_loss(int index, int tier, Buffers *b, int order)
 {
+    b->context.threads = 1 + 4 * order;
     CrossEntropySpec spec = spec_of(&cases[index], "");
     spec.openblas = b->openblas;
     uint64_t record[SLOTS] = {[X] = address_of(&b->x),
