@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "backend/emit_block.h"
 #include "backend/emit_panel.h"
 #include "ir/diag.h"
 
@@ -14,6 +15,7 @@ Expr *vexpr_new(Arena *arena, Emit *e, Binding *binding)
     x->binding = binding;
     x->row_value = ARENA_ARRAY(arena, Val, nodes);
     x->chunk_value = ARENA_ARRAY(arena, Val, nodes);
+    x->chunk_column = ARENA_ARRAY(arena, Val, nodes);
     x->row_mark = ARENA_ARRAY(arena, int, nodes);
     x->chunk_mark = ARENA_ARRAY(arena, int, nodes);
     return x;
@@ -150,14 +152,26 @@ static Val token_row(Expr *x, const Node *node, Val column)
     return ll_select(e, here, value, ll_vec(e, 0));
 }
 
-/* 16 floats of the row at these columns (i32 lanes); zero where the mask is not. */
-static Val load_at_columns(Expr *x, Operand operand, Val columns, Val mask)
+static Val row_at(Expr *x, Operand operand)
+{
+    return ll_at(x->e, operand_pointer(x->e, operand), ll_mul(x->e, x->row, ll_i64(x->e, operand.pitch)));
+}
+
+/* 16 floats of a row at these columns (i32 lanes); zero where the mask is not. */
+static Val load_at_columns(Expr *x, Val row, Val columns, Val mask)
 {
     Emit *e = x->e;
-    Val row = ll_at(e, operand_pointer(e, operand), ll_mul(e, x->row, ll_i64(e, operand.pitch)));
     Val pointers = LLVMBuildGEP2(e->builder, e->t_f32, row, &columns, 1, "");
     LLVMTypeRef overloads[] = {e->t_vec, LLVMVectorType(e->t_ptr, LANES)};
     return ll_intrinsic(e, "llvm.masked.gather", overloads, 2, (Val[]){pointers, ll_i32(e, 4), mask, ll_vec(e, 0)}, 4);
+}
+
+/* The columns column .. + 15 as i32 lanes, and which of them are below `columns`. */
+static Val lanes_at(Emit *e, Val column, int64_t columns, Val *real)
+{
+    Val lanes = ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, column, e->t_i32, "")), ll_lanes(e));
+    *real = LLVMBuildICmp(e->builder, LLVMIntSLT, lanes, ll_ivec(e, columns), "");
+    return lanes;
 }
 
 /* Columns of each head: a part of them (slice), or the operand's with zeros around (pad).  Whole vectors where heads allow it. */
@@ -169,7 +183,7 @@ static Val head_columns(Expr *x, const Node *node, Val column)
     bool slice = node->op == OP_HEAD_SLICE;
     int64_t heads = node->attrs.heads, start = node->attrs.start, out = node->type.dim[1] / heads, in = source->type.dim[1] / heads;
     bool whole = out % LANES == 0 && in % LANES == 0 && start % LANES == 0;
-    Val lanes = ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, column, e->t_i32, "")), ll_lanes(e));
+    Val real, lanes = lanes_at(e, column, node->type.dim[1], &real);
     Val c = whole ? column : lanes;
     Val size = whole ? ll_i64(e, out) : ll_ivec(e, out), width = whole ? ll_i64(e, in) : ll_ivec(e, in);
     Val first = whole ? ll_i64(e, start) : ll_ivec(e, start);
@@ -178,12 +192,69 @@ static Val head_columns(Expr *x, const Node *node, Val column)
     Val inside = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSLT, place, width, ""),
                               LLVMBuildICmp(e->builder, LLVMIntSGE, place, whole ? ll_i64(e, 0) : ll_ivec(e, 0), ""), "");
     Val from = ll_add(e, ll_mul(e, head, width), place);
-    if (!whole) {
-        Val real = LLVMBuildICmp(e->builder, LLVMIntSLT, lanes, ll_ivec(e, node->type.dim[1]), "");
-        return load_at_columns(x, operand, from, LLVMBuildAnd(e->builder, inside, real, ""));
-    }
+    if (!whole)
+        return load_at_columns(x, row_at(x, operand), from, LLVMBuildAnd(e->builder, inside, real, ""));
     Val value = load_columns(x, operand, x->row, ll_select(e, inside, from, ll_i64(e, 0)), false);
     return slice ? value : ll_select(e, ll_splat(e, inside), value, ll_vec(e, 0));
+}
+
+/* A number for each head, the same for all of its columns; a vector [size], the same for all heads. */
+static Val for_each_head(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *source = skip_views(node->inputs[0]);
+    bool tile = node->op == OP_HEAD_TILE;
+    int64_t size = tile ? source->type.dim[0] : node->attrs.stop, columns = node->type.dim[node->type.rank - 1];
+    Operand operand = x->binding->operand[source->id];
+    Val row = tile ? operand_pointer(e, operand) : row_at(x, operand), real;
+    if (size % LANES == 0) {
+        Val at = tile ? ll_rem(e, column, ll_i64(e, size)) : ll_div(e, column, ll_i64(e, size));
+        at = ll_at(e, row, ll_mul(e, at, ll_i64(e, 4)));
+        return tile ? ll_load(e, e->t_vec, at, 4) : ll_splat(e, ll_load(e, e->t_f32, at, 4));
+    }
+    Val lanes = lanes_at(e, column, columns, &real);
+    Val from = tile ? ll_rem(e, lanes, ll_ivec(e, size)) : ll_div(e, lanes, ll_ivec(e, size));
+    return load_at_columns(x, row, from, real);
+}
+
+/* Sums of the columns of heads column .. + 15: of each, 16 partial sums, then the one tree. */
+static Val sum_of_head(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Node *source = skip_views(node->inputs[0]);
+    int64_t heads = node->attrs.heads, size = source->type.dim[1] / heads;
+    Val row = row_at(x, x->binding->operand[source->id]), sums = ll_vec(e, 0);
+    for (int lane = 0; lane < LANES && lane < heads; lane++) {
+        Val head = ll_min(e, ll_add(e, column, ll_i64(e, lane)), ll_i64(e, heads - 1));
+        Val at = ll_at(e, row, ll_mul(e, head, ll_i64(e, size * 4))), sum = ll_vec(e, 0);
+        for (int64_t c = 0; c < size; c += LANES)
+            sum = ll_fadd(e, sum, emit_load_lanes(e, ll_at_const(e, at, c * 4), size - c));
+        sums = LLVMBuildInsertElement(e->builder, sums, ll_reduce_add(e, sum), ll_i32(e, lane), "");
+    }
+    return sums;
+}
+
+/* Sums over heads, first to last, of their columns column .. + 15. */
+static Val sum_over_heads(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    Operand operand = x->binding->operand[skip_views(node->inputs[0])->id];
+    Val sum = ll_vec(e, 0);
+    for (int64_t head = 0; head < node->attrs.heads; head++) {
+        Val at = ll_add(e, column, ll_i64(e, head * node->type.dim[1]));
+        sum = ll_fadd(e, sum, load_columns(x, operand, x->row, at, false));
+    }
+    return sum;
+}
+
+/* The first row of the row's sequence, and how many there are. */
+static void sequence_of_row(Expr *x, Val *start, Val *length)
+{
+    Emit *e = x->e;
+    Val sequence = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, segment_of)), e->t_i64, "");
+    Val segment = ll_at(e, CONTEXT_PTR(e, emit_param(e, KERNEL_CONTEXT), segments), ll_mul(e, sequence, ll_i64(e, sizeof(LrtSegment))));
+    *start = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, start)), 4), e->t_i64, "");
+    *length = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, length)), 4), e->t_i64, "");
 }
 
 /* Row t of a shifted value is row t - index of its sequence, zero where that is outside. */
@@ -191,15 +262,43 @@ static Val shifted_row(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
     const Node *source = skip_views(node->inputs[0]);
-    Val sequence = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, segment_of)), e->t_i64, "");
-    Val segment = ll_at(e, CONTEXT_PTR(e, emit_param(e, KERNEL_CONTEXT), segments), ll_mul(e, sequence, ll_i64(e, sizeof(LrtSegment))));
-    Val start = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, start)), 4), e->t_i64, "");
-    Val length = LLVMBuildSExt(e->builder, ll_load(e, e->t_i32, ll_at_const(e, segment, offsetof(LrtSegment, length)), 4), e->t_i64, "");
+    Val start, length;
+    sequence_of_row(x, &start, &length);
     Val row = ll_sub(e, x->row, ll_i64(e, node->attrs.index));
     Val inside = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSGE, row, start, ""),
                               LLVMBuildICmp(e->builder, LLVMIntSLT, row, ll_add(e, start, length), ""), "");
     Val value = load_columns(x, x->binding->operand[source->id], ll_select(e, inside, row, x->row), column, node_columns(node) == 1);
     return ll_select(e, ll_splat(e, inside), value, ll_vec(e, 0));
+}
+
+/* The sum of the rows of its sequence up to this one, first to last; with `inverse` of those from it on. */
+static Val sum_of_rows(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    Operand operand = x->binding->operand[skip_views(node->inputs[0])->id];
+    Val start, length, one = ll_i64(e, 1), zero = ll_vec(e, 0), sum;
+    sequence_of_row(x, &start, &length);
+    Val from = node->attrs.inverse ? x->row : start, end = node->attrs.inverse ? ll_add(e, start, length) : ll_add(e, x->row, one);
+    Loop rows = loop_begin(e, from, end, one, &zero, 1, true);
+    Val next = ll_fadd(e, rows.carried[0], load_columns(x, operand, rows.index, column, node_columns(node) == 1));
+    loop_end(e, &rows, &next, &sum);
+    return sum;
+}
+
+static bool has_columns(const Node *node)
+{
+    if (node->type.rank == 0)
+        return false;
+    return node_row_dim(node) ? node_columns(node) > 1 : node->type.dim[node->type.rank - 1] != 1;
+}
+
+static Val sliced(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    Val start = ll_i64(e, node->attrs.start);
+    if (has_columns(node))
+        return vexpr_value(x, node->inputs[0], ll_add(e, column, start));
+    return ll_splat(e, LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[0], start), ll_i32(e, 0), ""));
 }
 
 static Val constant(Emit *e, const Node *node)
@@ -243,7 +342,7 @@ static Val compute(Expr *x, const Node *node, Val column)
     case OP_BROADCAST:
         return vexpr_value(x, node->inputs[0], column);
     case OP_SLICE:
-        return vexpr_value(x, node->inputs[0], ll_add(e, column, ll_i64(e, node->attrs.start)));
+        return sliced(x, node, column);
     case OP_GATHER:
         return lookup(x, node, column);
     case OP_SELECT_ROWS: {
@@ -253,6 +352,15 @@ static Val compute(Expr *x, const Node *node, Val column)
     case OP_HEAD_SLICE:
     case OP_HEAD_PAD:
         return head_columns(x, node, column);
+    case OP_HEAD_TILE:
+    case OP_HEAD_SPREAD:
+        return for_each_head(x, node, column);
+    case OP_HEAD_SUM:
+        return sum_of_head(x, node, column);
+    case OP_HEAD_FOLD:
+        return sum_over_heads(x, node, column);
+    case OP_CUMSUM:
+        return sum_of_rows(x, node, column);
     case OP_SHIFT:
         return shifted_row(x, node, column);
     case OP_TOKEN_ROW:
@@ -270,22 +378,13 @@ Val vexpr_value(Expr *x, const Node *node, Val column)
         return x->accumulated;
     if (x->row_mark[node->id] == x->row_generation)
         return x->row_value[node->id];
-    if (x->chunk_mark[node->id] == x->chunk_generation)
+    if (x->chunk_mark[node->id] == x->chunk_generation && x->chunk_column[node->id] == column)
         return x->chunk_value[node->id];
-    Val value = compute(x, node, column);
-    /* Below a slice the columns are others: only values of this node's own columns are kept. */
-    if (node->op != OP_SLICE) {
-        x->chunk_value[node->id] = value;
-        x->chunk_mark[node->id] = x->chunk_generation;
-    }
+    Val value = compute(x, node, column); /* below a slice the columns are others */
+    x->chunk_value[node->id] = value;
+    x->chunk_column[node->id] = column;
+    x->chunk_mark[node->id] = x->chunk_generation;
     return value;
-}
-
-static bool has_columns(const Node *node)
-{
-    if (node->type.rank == 0)
-        return false;
-    return node_row_dim(node) ? node_columns(node) > 1 : node->type.dim[node->type.rank - 1] != 1;
 }
 
 void vexpr_hoist(Expr *x, const Node *node)

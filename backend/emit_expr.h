@@ -7,7 +7,8 @@ typedef struct Expr {
     Binding *binding;
     Val row;                 /* i64: index of the row */
     Val *row_value;          /* by node id: valid for the whole row (values of one column) */
-    Val *chunk_value;        /* by node id: valid for the current 16 columns */
+    Val *chunk_value;        /* by node id: valid for the current row at chunk_column */
+    Val *chunk_column;
     int *row_mark, *chunk_mark;
     int row_generation, chunk_generation;
     const Node *accumulator; /* a product's node: its value is `accumulated` */

@@ -25,8 +25,12 @@ static bool is_float(Val value)
 /* Integers meet floats as floats. */
 static void unify(Map *m)
 {
-    for (int i = 0; i < 2; i++)
-        if (is_float(m->in[1 - i]) && !is_float(m->in[i]))
+    int count = m->node->input_count;
+    bool real = false;
+    for (int i = 0; i < count; i++)
+        real = real || is_float(m->in[i]);
+    for (int i = 0; i < count && real; i++)
+        if (!is_float(m->in[i]))
             m->in[i] = LLVMBuildSIToFP(E->builder, m->in[i], E->t_vec, "");
 }
 
@@ -87,6 +91,13 @@ MAP(minimum)
 {
     unify(m);
     return is_float(A) ? ll_fmin(E, A, B) : ll_min(E, A, B);
+}
+
+MAP(clamp)
+{
+    unify(m);
+    Val high = m->in[2];
+    return is_float(A) ? ll_fmin(E, ll_fmax(E, A, B), high) : ll_min(E, ll_max(E, A, B), high);
 }
 
 static Val compare(Map *m, LLVMRealPredicate real, LLVMIntPredicate integer)

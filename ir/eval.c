@@ -367,6 +367,18 @@ EVAL(shift)
     }
 }
 
+/* Sums of the rows up to a token, or with `inverse` from it on. */
+EVAL(cumsum)
+{
+    int64_t width = eval_extent(e->in[0], 1, e->in[0]->type.rank), rows = e->in[0]->type.dim[0];
+    bool inverse = e->node->attrs.inverse;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t t = inverse ? rows - 1 - i : i, before = inverse ? t + 1 : t - 1;
+        for (int64_t c = 0; c < width; c++)
+            e->out->data[t * width + c] = e->in[0]->data[t * width + c] + (i ? e->out->data[before * width + c] : 0);
+    }
+}
+
 /* Copies each head's columns: from column `skip` of the wider side on. */
 static void copy_heads(const Eval *e, bool narrower)
 {
@@ -386,6 +398,33 @@ EVAL(head_slice)
 EVAL(head_pad)
 {
     copy_heads(e, false);
+}
+
+/* Column i of `heads` heads side by side belongs to head i / size, and is its element i % size. */
+EVAL(head_sum)
+{
+    int64_t size = e->in[0]->count / e->out->count;
+    for (int64_t i = 0; i < e->in[0]->count; i++)
+        e->out->data[i / size] += e->in[0]->data[i];
+}
+
+EVAL(head_spread)
+{
+    for (int64_t i = 0; i < e->out->count; i++)
+        e->out->data[i] = e->in[0]->data[i / e->node->attrs.stop];
+}
+
+EVAL(head_tile)
+{
+    for (int64_t i = 0; i < e->out->count; i++)
+        e->out->data[i] = e->in[0]->data[i % e->in[0]->count];
+}
+
+EVAL(head_fold)
+{
+    int64_t width = e->in[0]->type.dim[1], size = e->out->type.dim[1];
+    for (int64_t i = 0; i < e->in[0]->count; i++)
+        e->out->data[i / width * size + i % width % size] += e->in[0]->data[i];
 }
 
 EVAL(take)

@@ -75,6 +75,18 @@ EVAL(softmax)
     }
 }
 
+EVAL(concat)
+{
+    int axis = eval_axis(e);
+    int64_t outer = eval_extent(e->out, 0, axis), at = 0;
+    for (int64_t o = 0; o < outer; o++)
+        for (int i = 0; i < 2; i++) {
+            int64_t width = eval_extent(e->in[i], axis, e->in[i]->type.rank);
+            memcpy(e->out->data + at, e->in[i]->data + o * width, sizeof *e->out->data * (size_t)width);
+            at += width;
+        }
+}
+
 /* (x - mean) / sqrt(mean((x - mean)^2) + eps) */
 EVAL(layernorm)
 {

@@ -123,6 +123,23 @@ static SHAPE(where)
     return true;
 }
 
+static SHAPE(clamp)
+{
+    Type bounds;
+    if (!type_broadcast(IN(1), IN(2), &bounds))
+        return do_not_broadcast(s, IN(1), IN(2));
+    if (!type_broadcast(IN(0), bounds, &OUT))
+        return do_not_broadcast(s, IN(0), bounds);
+    bool real = false;
+    for (int i = 0; i < 3; i++) {
+        if (IN(i).dtype == DT_BOOL)
+            return no(s, "truth values have no order");
+        real = real || IN(i).dtype == DT_F32;
+    }
+    OUT.dtype = real ? DT_F32 : DT_I32;
+    return true;
+}
+
 /* --- reductions --- */
 
 static SHAPE(reduce)
@@ -211,6 +228,23 @@ static SHAPE(slice)
                                (long long)start, (long long)stop, dim_str(s->arena, extent)));
     OUT.dim[axis] = stop - start;
     return true;
+}
+
+static SHAPE(concat)
+{
+    int axis;
+    if (!axis_of(s, &axis))
+        return false;
+    Type other = IN(1);
+    OUT = IN(0);
+    if (other.rank != OUT.rank || !dim_is_fixed(OUT.dim[axis]) || !dim_is_fixed(other.dim[axis]))
+        return no(s, "only axes of known extent can be put one behind the other");
+    int64_t extent = OUT.dim[axis] + other.dim[axis];
+    other.dim[axis] = OUT.dim[axis];
+    if (!type_equal(OUT, other))
+        return no(s, "the other axes have to be equal");
+    OUT.dim[axis] = extent;
+    return is_real(s, 0);
 }
 
 /* The inverse of slice: `start` zeros, the input, zeros up to `stop` elements. */
@@ -329,12 +363,12 @@ static SHAPE(token_row_grad)
     return is_real(s, 0);
 }
 
-/* Row t becomes row t + index of its sequence; what comes from outside it is zero. */
+/* What is over the tokens, from other tokens of the sequence. */
 static SHAPE(shift)
 {
     OUT = IN(0);
     if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
-        return no(s, "only values over T, the tokens, can be shifted");
+        return no(s, "this is for values over T, the tokens");
     return is_real(s, 0);
 }
 
@@ -361,6 +395,52 @@ static SHAPE(head_pad)
         return no(s, arena_format(s->arena, "the columns of %s do not fit into [%lld:%lld] of each of %lld heads", STR(IN(0)),
                                   (long long)start, (long long)stop, (long long)heads));
     OUT.dim[1] = heads * stop;
+    return is_real(s, 0);
+}
+
+static bool has_heads(const Shape *s, int rank)
+{
+    Type x = IN(0);
+    return x.rank == rank && s->attrs->heads >= 1 && dim_is_fixed(x.dim[rank - 1]) && x.dim[rank - 1] % s->attrs->heads == 0;
+}
+
+/* [T, heads * size] -> [T, heads] */
+static SHAPE(head_sum)
+{
+    OUT = IN(0);
+    if (!has_heads(s, 2))
+        return no(s, arena_format(s->arena, "%s does not consist of %lld heads", STR(IN(0)), (long long)s->attrs->heads));
+    OUT.dim[1] = s->attrs->heads;
+    return is_real(s, 0);
+}
+
+/* [T, heads] -> [T, heads * stop] */
+static SHAPE(head_spread)
+{
+    OUT = IN(0);
+    if (OUT.rank != 2 || !dim_is_fixed(OUT.dim[1]) || s->attrs->stop < 1 || s->attrs->stop > DIM_MAX / OUT.dim[1])
+        return no(s, arena_format(s->arena, "expected f32[T, heads], got %s", STR(IN(0))));
+    OUT.dim[1] *= s->attrs->stop;
+    return is_real(s, 0);
+}
+
+/* [size] -> [heads * size] */
+static SHAPE(head_tile)
+{
+    OUT = IN(0);
+    if (OUT.rank != 1 || !dim_is_fixed(OUT.dim[0]) || s->attrs->heads < 1 || s->attrs->heads > DIM_MAX / OUT.dim[0])
+        return no(s, arena_format(s->arena, "expected f32[n], got %s", STR(IN(0))));
+    OUT.dim[0] *= s->attrs->heads;
+    return is_real(s, 0);
+}
+
+/* [T, heads * size] -> [T, size] */
+static SHAPE(head_fold)
+{
+    OUT = IN(0);
+    if (!has_heads(s, 2))
+        return no(s, arena_format(s->arena, "%s does not consist of %lld heads", STR(IN(0)), (long long)s->attrs->heads));
+    OUT.dim[1] /= s->attrs->heads;
     return is_real(s, 0);
 }
 

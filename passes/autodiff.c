@@ -25,7 +25,7 @@ static void mark_needed(Tape *t)
         const Node *node = t->graph->nodes[i];
         t->needed[i] = node->param && node->param->trained;
         for (int k = 0; k < node->input_count; k++)
-            t->needed[i] = t->needed[i] || t->needed[node->inputs[k]->id];
+            t->needed[i] = t->needed[i] || (node->op != OP_STOP_GRADIENT && t->needed[node->inputs[k]->id]);
     }
 }
 

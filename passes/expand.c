@@ -32,6 +32,17 @@ EXPAND(stop_gradient)
     return X;
 }
 
+/* each with zeros where the other stands, added */
+EXPAND(concat)
+{
+    Attrs attrs = n->attrs;
+    int64_t axis = attrs.axis < 0 ? attrs.axis + X->type.rank : attrs.axis;
+    attrs.stop = n->type.dim[axis];
+    Node *first = graph_add(g, OP_PAD, &attrs, 1, &X);
+    attrs.start = X->type.dim[axis];
+    return b_add(g, first, graph_add(g, OP_PAD, &attrs, 1, &n->inputs[1]));
+}
+
 /* exp(x - max) / sum exp(x - max), where the mask says so; the sum is at least 1, and a row without any gives zeros */
 EXPAND(softmax)
 {
@@ -137,6 +148,11 @@ static Node *(*const rules[OP_COUNT])(Graph *, Node *) = {
 #define OP(id, text, in, attrs, traits, shape, grad, class, emit, mix) [OP_##id] = ROW_##class(emit),
 #include "ir/ops.def"
 };
+
+Node *expand_node(Graph *graph, Node *node)
+{
+    return rules[node->op] ? rules[node->op](graph, node) : NULL;
+}
 
 /* own_rules: also those ops that have a gradient rule. */
 static bool expand_all(Graph *graph, Arena *arena, bool own_rules)

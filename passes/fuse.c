@@ -216,6 +216,8 @@ static void mark_stored(Fuser *f)
             f->stored[node->id] = true;
         if (class == OC_REDUCE && is_rows(node))
             f->stored[node->id] = true;
+        if (op_info[node->op].traits & TRAIT_MOVES && is_rows(node_origin(node->inputs[0])))
+            f->stored[node_origin(node->inputs[0])->id] = true; /* a part of it, too: it is read at places of its own */
         for (int k = 0; k < node->input_count; k++) /* one row for all rows: computed once */
             if (node_row_dim(node->inputs[k]) == 1 && node_row_dim(node) != 1)
                 store_operand(f, node->inputs[k]);
@@ -288,6 +290,8 @@ static void note_need(Fuser *f, const Node *node)
     int need = -1;
     for (int k = 0; k < node->input_count; k++) {
         int wait = wait_for(f, node->inputs[k]);
+        if (op_info[node->op].traits & TRAIT_MOVES)
+            wait++; /* what it reads is there when that kernel has ended, not before */
         need = wait > need ? wait : need;
     }
     f->need[node->id] = need;
@@ -436,6 +440,8 @@ static bool is_given(const Node *input)
 static bool can_compile(const Node *node)
 {
     OpClass class = op_info[node->op].class;
+    if (node->op == OP_HEAD_TILE && node->inputs[0]->op != OP_PARAM)
+        return false;
     if (class == OC_EXPAND || (node->op == OP_GATHER && node->inputs[0]->op != OP_PARAM && node_row_dim(node->inputs[0]) <= 0))
         return false;
     if (node->op == OP_INPUT && !is_given(node))

@@ -76,6 +76,16 @@ GRAD(minimum)
     dx[1] = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){b_op2(g, OP_LT, B, A), DY, zero});
 }
 
+/* y = min(max(a, low), high)    that of what it is */
+GRAD(clamp)
+{
+    Node *low = b_op2(g, OP_LT, A, B), *high = b_op2(g, OP_LT, n->inputs[2], b_op2(g, OP_MAX2, A, B)), *zero = b_const(g, 0);
+    Node *below = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){high, zero, DY});
+    dx[0] = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){low, zero, below});
+    dx[1] = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){low, below, zero});
+    dx[2] = graph_add(g, OP_WHERE, NULL, 3, (Node *[]){high, DY, zero});
+}
+
 /* y = p ? a : b                 da = p ? dy : 0   db = p ? 0 : dy */
 GRAD(where)
 {
@@ -214,12 +224,54 @@ GRAD(head_slice)
     dx[0] = graph_add(g, OP_HEAD_PAD, &attrs, 1, &DY);
 }
 
+GRAD(head_pad)
+{
+    Attrs attrs = n->attrs;
+    attrs.stop = attrs.start + A->type.dim[1] / attrs.heads;
+    dx[0] = graph_add(g, OP_HEAD_SLICE, &attrs, 1, &DY);
+}
+
+/* y = sum of each head of a       da = dy, spread over each head, and the other way round */
+GRAD(head_sum)
+{
+    Attrs attrs = attrs_default();
+    attrs.stop = A->type.dim[1] / n->attrs.heads;
+    dx[0] = graph_add(g, OP_HEAD_SPREAD, &attrs, 1, &DY);
+}
+
+GRAD(head_spread)
+{
+    Attrs attrs = attrs_default();
+    attrs.heads = A->type.dim[1];
+    dx[0] = graph_add(g, OP_HEAD_SUM, &attrs, 1, &DY);
+}
+
+/* The sum over heads of a sum over tokens, as a sum over tokens: a kernel adds those to a gradient. */
+static Node *fold_heads(Graph *g, Node *sum, Node *n)
+{
+    if (sum->op == OP_ADD)
+        return b_add(g, fold_heads(g, sum->inputs[0], n), fold_heads(g, sum->inputs[1], n));
+    Node *rows = sum->op == OP_SUM_TO ? sum->inputs[0] : b_broadcast(g, sum, type_of(DT_F32, 2, (int64_t[]){1, sum->type.dim[0]}));
+    return b_sum_to(g, graph_add(g, OP_HEAD_FOLD, &n->attrs, 1, &rows), A->type);
+}
+
+/* y = a, once for each head       da = sum over heads of dy */
+GRAD(head_tile) { dx[0] = fold_heads(g, DY, n); }
+
 /* y = a, shifted                da = dy, shifted back */
 GRAD(shift)
 {
     Attrs attrs = n->attrs;
     attrs.index = -attrs.index;
     dx[0] = graph_add(g, OP_SHIFT, &attrs, 1, &DY);
+}
+
+/* y = sums of a up to a token     da = sums of dy from it on */
+GRAD(cumsum)
+{
+    Attrs attrs = n->attrs;
+    attrs.inverse = !attrs.inverse;
+    dx[0] = graph_add(g, OP_CUMSUM, &attrs, 1, &DY);
 }
 
 /* result 1 is the gradient of the sum of the losses with respect to x */

@@ -7,6 +7,8 @@
 
 /* Runs rules until nothing changes; used by more than one pass. */
 bool simplify_graph(Graph *graph, Arena *scratch);
+/* What stands for a composite op; NULL for another. */
+Node *expand_node(Graph *graph, Node *node);
 /* A node without the views that only rename it (sites). */
 Node *skip_sites(Node *node);
 /* The value of a scalar constant; false when it is none. */

@@ -37,6 +37,11 @@ static bool swaps_last_two(const Node *n)
     return n->attrs.dims.at[rank - 2] == rank - 1;
 }
 
+static bool is_last_axis(const Node *n)
+{
+    return n->attrs.axis == -1 || n->attrs.axis == n->type.rank - 1;
+}
+
 /* split_heads(merge_heads(x)) = x, for the same heads */
 RULE(split_merge)
 {
@@ -56,13 +61,78 @@ RULE(merge_rope)
     return graph_add(g, OP_ROPE, &attrs, 3, (Node *[]){merged, A->inputs[1], A->inputs[2]});
 }
 
-/* merge_heads(c x) = c merge_heads(x) for a number c */
-RULE(merge_scale)
+/* An operand of something [heads, T, size] that the heads side by side have one for, too: of the same shape, [heads, T, 1], a vector
+ * [size], a number. */
+static bool has_heads(const Node *x, const Type *whole)
 {
-    double c;
-    if (n->op != OP_MERGE_HEADS || A->op != OP_MUL || !const_value(A->inputs[1], &c))
+    const Type *type = &x->type;
+    if (type->rank != 3)
+        return type->rank == 0 || (type->rank == 1 && (type->dim[0] == 1 || type->dim[0] == whole->dim[2]));
+    return type->dtype == DT_F32 && type->dim[0] == whole->dim[0] && type->dim[1] == whole->dim[1] &&
+           (type->dim[2] == whole->dim[2] || type->dim[2] == 1);
+}
+
+/* That operand, [T, heads * size] or what broadcasts to it. */
+static Node *beside(Graph *g, Node *x, const Type *whole)
+{
+    Attrs attrs = attrs_default();
+    if (x->type.rank == 0 || (x->type.rank == 1 && x->type.dim[0] == 1))
+        return x;
+    if (x->type.rank == 1) {
+        attrs.heads = whole->dim[0];
+        return graph_add(g, OP_HEAD_TILE, &attrs, 1, &x);
+    }
+    Node *merged = b_op1(g, OP_MERGE_HEADS, x);
+    if (x->type.dim[2] == whole->dim[2])
+        return merged;
+    attrs.stop = whole->dim[2];
+    return graph_add(g, OP_HEAD_SPREAD, &attrs, 1, &merged);
+}
+
+/* merge_heads(f(a, b)) = f of the merged operands, for an element-wise f */
+RULE(merge_map)
+{
+    if (n->op != OP_MERGE_HEADS || op_info[A->op].class != OC_MAP || A->op == OP_DROPOUT || A->type.rank != 3)
         return NULL;
-    return b_mul(g, b_op1(g, OP_MERGE_HEADS, A->inputs[0]), A->inputs[1]);
+    Node *inputs[4];
+    for (int i = 0; i < A->input_count; i++)
+        if (!has_heads(A->inputs[i], &A->type))
+            return NULL;
+    for (int i = 0; i < A->input_count; i++)
+        inputs[i] = beside(g, A->inputs[i], &A->type);
+    return graph_add(g, A->op, &A->attrs, A->input_count, inputs);
+}
+
+/* merge_heads of the sums of heads' rows */
+RULE(merge_sum)
+{
+    if (n->op != OP_MERGE_HEADS || A->op != OP_SUM || A->type.rank != 3 || !is_last_axis(A))
+        return NULL;
+    Attrs attrs = attrs_default();
+    attrs.heads = A->type.dim[0];
+    Node *merged = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    return graph_add(g, OP_HEAD_SUM, &attrs, 1, &merged);
+}
+
+/* merge_heads of a norm of heads, of an activation: of what stands for them */
+RULE(merge_composite)
+{
+    Node *expanded = n->op == OP_MERGE_HEADS && op_info[A->op].class == OC_EXPAND ? expand_node(g, A) : NULL;
+    return expanded ? b_op1(g, OP_MERGE_HEADS, expanded) : NULL;
+}
+
+/* a vector f(a, b) for each head = f of the vectors for each head */
+RULE(tile_map)
+{
+    if (n->op != OP_HEAD_TILE || op_info[A->op].class != OC_MAP)
+        return NULL;
+    Node *inputs[4];
+    for (int i = 0; i < A->input_count; i++) {
+        Node *x = A->inputs[i];
+        bool whole = x->type.rank == 1 && x->type.dim[0] == A->type.dim[0];
+        inputs[i] = whole ? graph_add(g, OP_HEAD_TILE, &n->attrs, 1, &x) : x;
+    }
+    return graph_add(g, A->op, &A->attrs, A->input_count, inputs);
 }
 
 /* merge_heads(where(m, a, b)) = where(m, merge_heads(a), merge_heads(b)) for a mask [T, 1] */
@@ -86,21 +156,31 @@ static Node *heads_of(const Node *n)
     return folded && folded->op == OP_RESHAPE && folded->inputs[0]->type.rank == 2 ? folded->inputs[0] : NULL;
 }
 
-/* merge_heads of the heads of x is x, that of a part of each head a selection of its columns */
+RULE(merge_split)
+{
+    (void)g;
+    return n->op == OP_MERGE_HEADS ? heads_of(A) : NULL;
+}
+
+/* merge_heads of a part of each head is a selection of columns, that of heads with zeros around them has these columns, too */
 RULE(merge_part)
 {
-    if (n->op != OP_MERGE_HEADS)
+    if (n->op != OP_MERGE_HEADS || (A->op != OP_SLICE && A->op != OP_PAD) || A->type.rank != 3 || !is_last_axis(A))
         return NULL;
-    const Node *part = A->op == OP_SLICE && (A->attrs.axis == 2 || A->attrs.axis == -1) ? A : NULL;
-    const Node *whole = part ? part->inputs[0] : A;
-    Node *x = heads_of(whole);
-    if (!x || !part)
-        return x;
-    Attrs attrs = attrs_default();
-    attrs.heads = whole->type.dim[0];
-    attrs.start = part->attrs.start;
-    attrs.stop = part->attrs.stop;
-    return graph_add(g, OP_HEAD_SLICE, &attrs, 1, &x);
+    Attrs attrs = A->attrs;
+    attrs.heads = A->type.dim[0];
+    Node *whole = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    return graph_add(g, A->op == OP_SLICE ? OP_HEAD_SLICE : OP_HEAD_PAD, &attrs, 1, &whole);
+}
+
+/* the columns of tokens with zeros around them: of one head */
+RULE(pad_columns)
+{
+    if (n->op != OP_PAD || n->type.rank != 2 || n->type.dim[0] >= 0 || !is_last_axis(n))
+        return NULL;
+    Attrs attrs = n->attrs;
+    attrs.heads = 1;
+    return graph_add(g, OP_HEAD_PAD, &attrs, 1, &A);
 }
 
 /* a @ b' and a' @ b are products that read an operand transposed */
@@ -117,6 +197,36 @@ RULE(permute_twice)
 {
     (void)g;
     return swaps_last_two(n) && swaps_last_two(A) ? A->inputs[0] : NULL;
+}
+
+/* v sum over tokens of a = sum over tokens of v a, for a vector v: a gradient is a sum over tokens */
+RULE(scaled_sum)
+{
+    if ((n->op != OP_MUL && n->op != OP_DIV && n->op != OP_WHERE) || n->type.rank != 1)
+        return NULL;
+    Node *inputs[4], *sum = NULL;
+    for (int i = 0; i < n->input_count; i++) {
+        Node *x = n->inputs[i];
+        double value;
+        bool zero = n->op == OP_WHERE && const_value(x, &value) && !(value < 0) && !(value > 0);
+        bool sums = x->op == OP_SUM_TO && x->type.rank == 1 && type_equal(x->type, n->type) && x->inputs[0]->type.rank == 2;
+        if (sums && (sum || (n->op == OP_DIV && i == 1)))
+            return NULL;
+        if (n->op == OP_WHERE && i > 0 && !zero && !sums)
+            return NULL;
+        sum = sums ? x : sum;
+        inputs[i] = sums ? x->inputs[0] : x;
+    }
+    if (!sum || sum->inputs[0]->type.dim[0] >= 0)
+        return NULL;
+    Node *all = graph_add(g, n->op, &n->attrs, n->input_count, inputs);
+    return type_equal(all->type, sum->inputs[0]->type) ? b_sum_to(g, all, n->type) : NULL;
+}
+
+RULE(neg_sum)
+{
+    bool sum = n->op == OP_NEG && n->type.rank == 1 && A->op == OP_SUM_TO && A->inputs[0]->type.rank == 2 && A->inputs[0]->type.dim[0] < 0;
+    return sum ? b_sum_to(g, b_neg(g, A->inputs[0]), n->type) : NULL;
 }
 
 RULE(neg_twice) { (void)g; return n->op == OP_NEG && A->op == OP_NEG ? A->inputs[0] : NULL; }
@@ -177,8 +287,10 @@ RULE(fold)
 }
 
 static Rule *const rules[] = {
-    rule_merge_part,    rule_split_merge, rule_merge_rope,    rule_merge_scale, rule_merge_where,       rule_transposed_operand,
-    rule_permute_twice, rule_neg_twice,   rule_neutral,       rule_reshape_twice, rule_same_shape,      rule_broadcast_operand,
+    rule_merge_split,   rule_merge_part,  rule_pad_columns,    rule_split_merge,
+    rule_merge_rope,    rule_merge_map,   rule_merge_sum,      rule_merge_where,
+    rule_merge_composite, rule_tile_map, rule_transposed_operand,
+    rule_permute_twice, rule_scaled_sum, rule_neg_sum, rule_neg_twice,   rule_neutral,       rule_reshape_twice, rule_same_shape,      rule_broadcast_operand,
     rule_fold,
 };
 

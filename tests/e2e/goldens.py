@@ -18,7 +18,8 @@ LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-4
 
 def family(config):
     """The description in examples/ of a config.json."""
-    return "gpt3" if "attention_layers" in config else config["model_type"].replace("_", "-")
+    kind = "llama" if config["model_type"] in ("mistral", "qwen2", "qwen3") else config["model_type"].replace("_", "-")
+    return "gpt3" if "attention_layers" in config else kind
 
 
 def compared(reference, inputs):

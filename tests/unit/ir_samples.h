@@ -43,6 +43,11 @@ static const struct {
     {X "  %1 = token_row %0 {index=-1} : f32[Q, 4]\n  %2 = token_row_grad %1 {index=-1} : f32[T, 4]\n  output \"o\" %2\n"},
     {X "  %1 = shift %0 {index=-1} : f32[T, 4]\n  %2 = head_slice %1 {start=1, stop=2, heads=2} : f32[T, 2]\n"
        "  %3 = head_pad %2 {start=1, stop=2, heads=2} : f32[T, 4]\n  output \"o\" %3\n"},
+    {X "  %1 = clamp %0, %0, %0 : f32[T, 4]\n  %2 = cumsum %1 : f32[T, 4]\n  %3 = cumsum %2 {inverse=1} : f32[T, 4]\n"
+       "  %4 = concat %3, %0 : f32[T, 8]\n  output \"o\" %4\n"},
+    {X "  %1 = head_sum %0 {heads=2} : f32[T, 2]\n  %2 = head_spread %1 {stop=2} : f32[T, 4]\n  output \"o\" %2\n"},
+    {X "  %1 = head_fold %0 {heads=2} : f32[T, 2]\n  %2 = sum_to %1 {dims=[2]} : f32[2]\n"
+       "  %3 = head_tile %2 {heads=2} : f32[4]\n  output \"o\" %3\n"},
     {MASK "  %3 = to_f32 %2 : f32[T, S]\n  %4 = to_i32 %3 : i32[T, S]\n" TABLES
           "  %6 = take %5, %4 : f32[T, S]\n  output \"o\" %6\n"},
     {X "  %1 = param \"w\" : f32[8, 4]\n  %2 = matmul %0, %1 {tb=1} : f32[T, 8]\n"

@@ -228,9 +228,20 @@ START_TEST(shifts_and_parts_of_heads)
     const Given given[] = {{"x", (double[]){1, 2, 3, 4, 5, 6, 7, 8}}, {NULL, NULL}};
     EXPECT(eval_body(X "%y = shift %x {index=1} : f32[T, 4]\noutput \"y\" %y\n", 2, given), 0, 0, 0, 0, 1, 2, 3, 4);
     EXPECT(eval_body(X "%y = shift %x {index=-1} : f32[T, 4]\noutput \"y\" %y\n", 2, given), 5, 6, 7, 8, 0, 0, 0, 0);
+    EXPECT(eval_body(X "%y = cumsum %x : f32[T, 4]\noutput \"y\" %y\n", 2, given), 1, 2, 3, 4, 6, 8, 10, 12);
+    EXPECT(eval_body(X "%y = cumsum %x {inverse=1} : f32[T, 4]\noutput \"y\" %y\n", 2, given), 6, 8, 10, 12, 5, 6, 7, 8);
+    EXPECT(eval_body(X "%s = slice %x {start=1, stop=2} : f32[T, 1]\n%y = concat %s, %x : f32[T, 5]\noutput \"y\" %y\n", 2, given), 2, 1,
+           2, 3, 4, 6, 5, 6, 7, 8);
+    EXPECT(eval_body(X "%l = const {value=2.5} : f32\n%h = const {value=6} : f32\n%y = clamp %x, %l, %h : f32[T, 4]\noutput \"y\" %y\n", 2,
+                     given), 2.5, 2.5, 3, 4, 5, 6, 6, 6);
     EXPECT(eval_body(X "%y = head_slice %x {start=1, stop=2, heads=2} : f32[T, 2]\noutput \"y\" %y\n", 2, given), 2, 4, 6, 8);
     EXPECT(eval_body(X "%y = head_pad %x {start=1, stop=3, heads=4} : f32[T, 12]\noutput \"y\" %y\n", 1, given), 0, 1, 0, 0, 2, 0,
            0, 3, 0, 0, 4, 0);
+    EXPECT(eval_body(X "%y = head_sum %x {heads=2} : f32[T, 2]\noutput \"y\" %y\n", 2, given), 3, 7, 11, 15);
+    EXPECT(eval_body(X "%y = head_spread %x {stop=3} : f32[T, 12]\noutput \"y\" %y\n", 1, given), 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4);
+    EXPECT(eval_body(X "%y = head_fold %x {heads=2} : f32[T, 2]\noutput \"y\" %y\n", 2, given), 4, 6, 12, 14);
+    EXPECT(eval_body(X "%s = sum_to %x {dims=[4]} : f32[4]\n%y = head_tile %s {heads=2} : f32[8]\noutput \"y\" %y\n", 2, given), 6, 8,
+           10, 12, 6, 8, 10, 12);
 }
 END_TEST
 

@@ -113,6 +113,16 @@ static const struct {
     {OP_SHIFT, X "%y = shift %x {index=2} : f32[T, 6]\n"},
     {OP_SHIFT, X "%y = shift %x {index=-1} : f32[T, 6]\n"},
     {OP_HEAD_SLICE, X "%y = head_slice %x {start=1, stop=3, heads=2} : f32[T, 4]\n"},
+    {OP_HEAD_PAD, X "%y = head_pad %x {start=1, stop=4, heads=3} : f32[T, 12]\n"},
+    {OP_CLAMP, X U Z "%y = clamp %x, %u, %z : f32[T, 6]\n"},
+    {OP_CUMSUM, X "%y = cumsum %x : f32[T, 6]\n"},
+    {OP_CUMSUM, X "%y = cumsum %x {inverse=1} : f32[T, 6]\n"},
+    {OP_CONCAT, X Z "%y = concat %x, %z : f32[T, 12]\n"},
+    {OP_CONCAT, WEIGHT("a", "[3, 2]") WEIGHT("b", "[3, 4]") "%y = concat %a, %b : f32[3, 6]\n"},
+    {OP_HEAD_SUM, X "%y = head_sum %x {heads=3} : f32[T, 3]\n"},
+    {OP_HEAD_SPREAD, X "%y = head_spread %x {stop=2} : f32[T, 12]\n"},
+    {OP_HEAD_TILE, X WEIGHT("u", "[3]") "%r = head_tile %u {heads=2} : f32[6]\n%y = mul %x, %r : f32[T, 6]\n"},
+    {OP_HEAD_TILE, WEIGHT("u", "[3]") "%y = head_tile %u {heads=2} : f32[6]\n"},
     {OP_STOP_GRADIENT, X "%s = stop_gradient %x : f32[T, 6]\n%d = sub %s, %s : f32[T, 6]\n"
                        "%y = add %x, %d : f32[T, 6]\n"},
     {OP_GATHER, WEIGHT("w", "[3, 5]") "%i = input {name=\"twice\"} : i32[T]\n"
