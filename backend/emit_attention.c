@@ -152,6 +152,10 @@ static void softmax_row(Forward *f, Val r, Val key, Val *vectors)
         vectors[v] = ll_load(e, e->t_vec, ll_at_const(e, at, v * LANES * 4), 4);
         if (f->spec->relative)
             vectors[v] = ll_fadd(e, vectors[v], relative_scores(&f->relative, r, v * LANES));
+        if (f->spec->cap > 0) {
+            Val cap = ll_vec(e, f->spec->cap);
+            vectors[v] = ll_fmul(e, math_tanh(e, ll_fdiv(e, vectors[v], cap)), cap);
+        }
         vectors[v] = ll_select(e, masks[v], vectors[v], ll_vec(e, nothing));
         largest = ll_fmax(e, vectors[v], largest);
     }

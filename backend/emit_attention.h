@@ -10,6 +10,7 @@ typedef struct AttentionSpec {
     const char *name;
     int64_t heads, kv_heads, head_dim;
     double scale;
+    double cap;            /* a scaled score s becomes cap tanh(s / cap); 0: it stays */
     bool causal;
     int64_t window;        /* keys with position - window < key; 0: no limit */
     int64_t max_tokens;    /* rows in flight */

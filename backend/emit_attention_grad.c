@@ -127,10 +127,16 @@ static void softmax_grad_row(Backward *b, Val query, Val r, Val key)
         if (spec->relative)
             score = ll_fadd(e, score, relative_scores(&b->relative, r, v * LANES));
         score = ll_fmul(e, score, scale);
+        Val slope = scale; /* of the score in q k' */
+        if (spec->cap > 0) {
+            Val cap = ll_vec(e, spec->cap), t = math_tanh(e, ll_fdiv(e, score, cap));
+            score = ll_fmul(e, t, cap);
+            slope = ll_fmul(e, scale, ll_fma(e, LLVMBuildFNeg(e->builder, t, ""), t, ll_vec(e, 1)));
+        }
         Val p = ll_select(e, mask, math_exp(e, ll_fsub(e, score, lse)), zero);
         Val d = ll_fsub(e, ll_load(e, e->t_vec, ll_at_const(e, d_p, v * LANES * 4), 4), delta);
         ll_store(e, p, ll_at_const(e, s, v * LANES * 4), 4);
-        d = ll_select(e, mask, ll_fmul(e, ll_fmul(e, p, d), scale), zero);
+        d = ll_select(e, mask, ll_fmul(e, ll_fmul(e, p, d), slope), zero);
         ll_store(e, d, ll_at_const(e, d_p, v * LANES * 4), 4);
     }
 }

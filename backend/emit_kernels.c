@@ -158,14 +158,15 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
         .kv_heads = attrs->kv_heads,
         .head_dim = attrs->head_dim,
         .scale = attrs->scale,
+        .cap = attrs->cap,
         .causal = attrs->causal,
         .window = attrs->window,
         .max_tokens = s->options.max_tokens,
         .max_keys = s->options.max_length,
         .openblas = b->openblas,
     };
-    bind_note(b, "%s %lld %lld %lld %.17g %d %lld", op_info[node->op].text, (long long)spec.heads,
-              (long long)spec.kv_heads, (long long)spec.head_dim, spec.scale, spec.causal, (long long)spec.window);
+    bind_note(b, "%s %lld %lld %lld %.17g %.17g %d %lld", op_info[node->op].text, (long long)spec.heads,
+              (long long)spec.kv_heads, (long long)spec.head_dim, spec.scale, spec.cap, spec.causal, (long long)spec.window);
     int first = 3; /* operand behind those of the forward kernel */
     spec.q = bind_rows(b, node->inputs[0]);
     if (op_info[node->op].attrs & A_INDEX) {

@@ -52,6 +52,11 @@ static bool is_seen(const Attrs *attrs, int64_t row, int64_t col)
     return (!attrs->causal || col <= row) && (attrs->window == 0 || row - attrs->window < col);
 }
 
+static double capped(const Attrs *attrs, double score)
+{
+    return attrs->cap > 0 ? attrs->cap * tanh(score / attrs->cap) : score;
+}
+
 /* Scaled scores of query t of head h, -inf where it does not look; their log-sum-exp. */
 static double score_row(const Eval *e, Heads *h, int64_t t, int64_t head)
 {
@@ -65,7 +70,7 @@ static double score_row(const Eval *e, Heads *h, int64_t t, int64_t head)
         double score = dot(q, k + j * h->kv_width, a->head_dim);
         if (h->buckets)
             score += relative_score(h, q, k + j * h->kv_width, row - j, head);
-        h->scores[j] = seen ? a->scale * score : -INFINITY;
+        h->scores[j] = seen ? capped(a, a->scale * score) : -INFINITY;
         max = h->scores[j] > max ? h->scores[j] : max;
     }
     for (int64_t j = 0; j < h->keys; j++)
@@ -129,7 +134,8 @@ static void attention_grad_row(Eval *e, Heads *h, int64_t t, int64_t head)
         int64_t key = j * h->kv_width + kv;
         const double *k = e->in[1]->data + key, *v = e->in[2]->data + key;
         double p = exp(h->scores[j] - lse);
-        double ds = h->attrs->scale * p * (dot(d_o, v, size) - d_lse);
+        double cap = h->attrs->cap, share = cap > 0 ? h->scores[j] / cap : 0; /* tanh' = 1 - tanh^2 */
+        double ds = h->attrs->scale * p * (dot(d_o, v, size) - d_lse) * (1 - share * share);
         for (int64_t i = 0; i < size; i++) {
             e->out[0].data[at + i] += ds * k[i];
             e->out[1].data[key + i] += ds * q[i];

@@ -23,7 +23,7 @@ typedef enum AttrId {
 enum AttrBit {
 #define ATTR(id, field, kind, def) A_##id = 1 << ATTR_##id,
 #include "ir/attrs.def"
-    A_ATTENTION = A_SCALE | A_HEADS | A_KV_HEADS | A_HEAD_DIM | A_WINDOW | A_CACHE | A_CAUSAL
+    A_ATTENTION = A_SCALE | A_CAP | A_HEADS | A_KV_HEADS | A_HEAD_DIM | A_WINDOW | A_CACHE | A_CAUSAL
 };
 
 typedef enum AttrKind { ATTR_KIND_f64, ATTR_KIND_int, ATTR_KIND_bool, ATTR_KIND_dims, ATTR_KIND_text } AttrKind;

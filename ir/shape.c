@@ -241,7 +241,7 @@ static SHAPE(concat)
         return no(s, "only axes of known extent can be put one behind the other");
     int64_t extent = OUT.dim[axis] + other.dim[axis];
     other.dim[axis] = OUT.dim[axis];
-    if (!type_equal(OUT, other))
+    if (!type_equal(OUT, other) || extent > DIM_MAX)
         return no(s, "the other axes have to be equal");
     OUT.dim[axis] = extent;
     return is_real(s, 0);
@@ -401,7 +401,8 @@ static SHAPE(head_pad)
 static bool has_heads(const Shape *s, int rank)
 {
     Type x = IN(0);
-    return x.rank == rank && s->attrs->heads >= 1 && dim_is_fixed(x.dim[rank - 1]) && x.dim[rank - 1] % s->attrs->heads == 0;
+    int64_t columns = x.rank == rank ? x.dim[rank - 1] : 0;
+    return s->attrs->heads >= 1 && columns >= s->attrs->heads && columns % s->attrs->heads == 0;
 }
 
 /* [T, heads * size] -> [T, heads] */
@@ -418,7 +419,7 @@ static SHAPE(head_sum)
 static SHAPE(head_spread)
 {
     OUT = IN(0);
-    if (OUT.rank != 2 || !dim_is_fixed(OUT.dim[1]) || s->attrs->stop < 1 || s->attrs->stop > DIM_MAX / OUT.dim[1])
+    if (OUT.rank != 2 || OUT.dim[1] < 1 || s->attrs->stop < 1 || s->attrs->stop > DIM_MAX / OUT.dim[1])
         return no(s, arena_format(s->arena, "expected f32[T, heads], got %s", STR(IN(0))));
     OUT.dim[1] *= s->attrs->stop;
     return is_real(s, 0);
@@ -428,7 +429,7 @@ static SHAPE(head_spread)
 static SHAPE(head_tile)
 {
     OUT = IN(0);
-    if (OUT.rank != 1 || !dim_is_fixed(OUT.dim[0]) || s->attrs->heads < 1 || s->attrs->heads > DIM_MAX / OUT.dim[0])
+    if (OUT.rank != 1 || OUT.dim[0] < 1 || s->attrs->heads < 1 || s->attrs->heads > DIM_MAX / OUT.dim[0])
         return no(s, arena_format(s->arena, "expected f32[n], got %s", STR(IN(0))));
     OUT.dim[0] *= s->attrs->heads;
     return is_real(s, 0);

@@ -1,6 +1,6 @@
 /* recognise.c - finds attention and the loss over the vocabulary in what the user wrote.
  *
- * softmax(s q k', where = mask) v, in any spelling of the scale and of the mask, becomes one node on two-dimensional operands; heads
+ * softmax(s q k', where = mask) v, in any spelling of the scale, of a cap and of the mask, becomes one node on two-dimensional operands; heads
  * that repeat_heads shares become kv_heads.  cross_entropy(x W + b, targets) with a frozen W, and b if there is one, becomes
  * linear_cross_entropy, which never stores the logits. */
 #include <math.h>
@@ -11,7 +11,7 @@
 /* What attention is made of. */
 typedef struct Match {
     Node *q, *k, *v; /* [heads, T, size] */
-    double scale;
+    double scale, cap;
     bool causal;
     int64_t window;
     int64_t heads, kv_heads;
@@ -103,12 +103,17 @@ static bool same_scale(double a, double b)
     return fabs(a - b) <= 1e-12 * fabs(a);
 }
 
-/* q k' and terms of relative positions, all scaled alike. */
+/* q k' and terms of relative positions, all scaled alike, and perhaps capped: c tanh(all / c). */
 static bool match_scores(Graph *g, Node *scores, Match *m)
 {
     Node *terms[TERMS_MAX], *product = NULL;
-    double scales[TERMS_MAX];
-    int count = sum_terms(scores, 1, terms, scales, 0), first = 0;
+    double scales[TERMS_MAX], cap = 1;
+    Node *inner = strip_scale(scores, &cap);
+    if (inner->op == OP_TANH && cap > 0) {
+        m->cap = cap;
+        scores = inner->inputs[0];
+    }
+    int count = sum_terms(scores, m->cap > 0 ? cap : 1, terms, scales, 0), first = 0;
     for (int i = 0; i < count && !product; i++)
         if (terms[i]->op == OP_MATMUL && !terms[i]->attrs.ta && terms[i]->attrs.tb)
             product = terms[i], first = i;
@@ -148,6 +153,7 @@ static Node *build_attention(Graph *g, Node *product, const Match *m)
 {
     Attrs attrs = attrs_default();
     attrs.scale = m->scale;
+    attrs.cap = m->cap;
     attrs.heads = m->heads;
     attrs.kv_heads = m->kv_heads;
     attrs.head_dim = m->q->type.dim[2];
@@ -206,8 +212,8 @@ static bool check_left(Graph *graph, PassContext *context)
         if (over_tokens < 2)
             continue;
         diag_error(context->diag, node->loc,
-                   "this attention has a form that is not compiled yet; known is softmax(scale * q @ k', where = mask) @ v "
-                   "with masks of 'col <= row' and 'col > row - window'");
+                   "this attention has a form that is not compiled yet; known is softmax(scale * q @ k', where = mask) @ v, "
+                   "the scores perhaps as cap * tanh(scores / cap), with masks of 'col <= row' and 'col > row - window'");
         return false;
     }
     return true;

@@ -66,6 +66,7 @@ bool lrt_fold_squares(const LrtFold *folds, int count, const LrtTensor *tensor, 
         for (int64_t c = 0; ok && c < width; c++)
             sums[of_rows ? r : c] += values[c] * values[c];
     }
+    lrt_tensor_forget(tensor);
     free(row), free(values);
     return ok;
 }

@@ -145,6 +145,15 @@ CASES = [
      " let y = merge_heads(p @ v * sigmoid(split_heads(x * w, heads)));",
      lambda x, u, w, P, h, **_: merged(heads(attention(turned(rms(heads(x @ P)) * h), norm(heads(x * u)), (lambda v: v * sigmoid(v))(heads(x)), 1 / 3,
                                                        (COL <= ROW) & (COL > ROW - 4))) * sigmoid(heads(x * w)))),
+    ("capped scores", "let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
+     " let y = merge_heads(softmax(2 * tanh(q @ k' / 3 / 2), where = col <= row) @ v);",
+     lambda x, u, P, **_: merged(softmax(np.where(COL <= ROW, 2 * np.tanh(heads(x @ P) @ heads(x * u).swapaxes(-1, -2) / 6), -1e30)) @ heads(x))),
+    ("capped scores with relative terms", "weight places: [7, d] as relative = 'places'; let c = clamp(row - col + 3, 0, 6);"
+     " let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
+     " let r = split_heads(places @ P, heads); let y = merge_heads(softmax(tanh((q @ k' + take(q @ r', c)) / 2)) @ v);".replace("'places'", '"places"'),
+     lambda x, u, P, places, **_: (lambda q, r: merged(softmax(np.tanh((q @ heads(x * u).swapaxes(-1, -2) + np.take_along_axis(
+         q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1)) / 2)) @ heads(x)))(
+             heads(x @ P), heads((places @ P)[None]))),
     ("grouped heads", "let q = split_heads(x @ P, heads); let k = repeat_heads(split_heads(x[:, 0:10], 2) at keys, heads);"
      " let v = repeat_heads(split_heads(x[:, 10:20], 2) at values, heads); let y = merge_heads(softmax(q @ k', where = col <= row) @ v);",
      lambda x, P, **_: attention(heads(x @ P), heads(x[..., :10], 2).repeat(2, 1), heads(x[..., 10:], 2).repeat(2, 1))),

@@ -155,6 +155,7 @@ static const struct {
     ATTENTION("3", "9", "3", "kv_heads=1, scale=0.8, causal=1, window=2")
     ATTENTION("4", "12", "6", "kv_heads=2, scale=0.8, window=3")
     ATTENTION("4", "12", "6", "kv_heads=2, causal=1")
+    ATTENTION("2", "6", "6", "kv_heads=2, scale=0.8, cap=0.5, causal=1")
     RELATIVE("1", WEIGHT("kr", "[4, 6]"), "%kr, %kr") RELATIVE("2", WEIGHT("qr", "[4, 6]"), "%qr, %qr")
     RELATIVE("3", WEIGHT("kr", "[4, 6]") WEIGHT("qr", "[4, 6]"), "%kr, %qr")
     {OP_RESULT, HEAD("[6, 7]", "")},
