@@ -89,6 +89,15 @@ static const Node *skip_views(const Node *node)
     return node;
 }
 
+/* Where an operand lies that is read at other places than the value's own. */
+static Operand memory_of(Expr *x, const Node *node)
+{
+    node = skip_views(node);
+    if (node->op != OP_PARAM && !x->binding->schedule->buffer_of[node->id])
+        ice("'%s' is not in memory", op_info[node->op].text);
+    return x->binding->operand[node->id];
+}
+
 /* 16 elements from `column` of row `index` of a table that is stored as panels of its transpose. */
 static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val index, Val column)
 {
@@ -104,7 +113,7 @@ static Val lookup(Expr *x, const Node *node, Val column)
     const Node *table = skip_views(node->inputs[0]);
     Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
     index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
-    Operand operand = x->binding->operand[table->id];
+    Operand operand = memory_of(x, table);
     const Stored *stored = table->op == OP_PARAM ? &x->binding->schedule->stored[table->param->index] : NULL;
     if (!stored || stored->layout == STORED_ROWS)
         return load_columns(x, operand, index, column, node_columns(node) == 1);
@@ -145,7 +154,7 @@ static Val token_row(Expr *x, const Node *node, Val column)
     }
     token = LLVMBuildSExt(e->builder, token, e->t_i64, "");
     bool one_column = node_columns(node) == 1;
-    Val value = load_columns(x, x->binding->operand[source->id], gradient ? sequence : token, column, one_column);
+    Val value = load_columns(x, memory_of(x, source), gradient ? sequence : token, column, one_column);
     if (!gradient)
         return value;
     Val here = ll_splat(e, LLVMBuildICmp(e->builder, LLVMIntEQ, token, x->row, ""));
@@ -179,7 +188,7 @@ static Val head_columns(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
     const Node *source = skip_views(node->inputs[0]);
-    Operand operand = x->binding->operand[source->id];
+    Operand operand = memory_of(x, source);
     bool slice = node->op == OP_HEAD_SLICE;
     int64_t heads = node->attrs.heads, start = node->attrs.start, out = node->type.dim[1] / heads, in = source->type.dim[1] / heads;
     bool whole = out % LANES == 0 && in % LANES == 0 && start % LANES == 0;
@@ -205,7 +214,7 @@ static Val for_each_head(Expr *x, const Node *node, Val column)
     const Node *source = skip_views(node->inputs[0]);
     bool tile = node->op == OP_HEAD_TILE;
     int64_t size = tile ? source->type.dim[0] : node->attrs.stop, columns = node->type.dim[node->type.rank - 1];
-    Operand operand = x->binding->operand[source->id];
+    Operand operand = memory_of(x, source);
     Val row = tile ? operand_pointer(e, operand) : row_at(x, operand), real;
     if (size % LANES == 0) {
         Val at = tile ? ll_rem(e, column, ll_i64(e, size)) : ll_div(e, column, ll_i64(e, size));
@@ -223,7 +232,7 @@ static Val sum_of_head(Expr *x, const Node *node, Val column)
     Emit *e = x->e;
     const Node *source = skip_views(node->inputs[0]);
     int64_t heads = node->attrs.heads, size = source->type.dim[1] / heads;
-    Val row = row_at(x, x->binding->operand[source->id]), sums = ll_vec(e, 0);
+    Val row = row_at(x, memory_of(x, source)), sums = ll_vec(e, 0);
     for (int lane = 0; lane < LANES && lane < heads; lane++) {
         Val head = ll_min(e, ll_add(e, column, ll_i64(e, lane)), ll_i64(e, heads - 1));
         Val at = ll_at(e, row, ll_mul(e, head, ll_i64(e, size * 4))), sum = ll_vec(e, 0);
@@ -238,7 +247,7 @@ static Val sum_of_head(Expr *x, const Node *node, Val column)
 static Val sum_over_heads(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
-    Operand operand = x->binding->operand[skip_views(node->inputs[0])->id];
+    Operand operand = memory_of(x, node->inputs[0]);
     Val sum = ll_vec(e, 0);
     for (int64_t head = 0; head < node->attrs.heads; head++) {
         Val at = ll_add(e, column, ll_i64(e, head * node->type.dim[1]));
@@ -267,7 +276,7 @@ static Val shifted_row(Expr *x, const Node *node, Val column)
     Val row = ll_sub(e, x->row, ll_i64(e, node->attrs.index));
     Val inside = LLVMBuildAnd(e->builder, LLVMBuildICmp(e->builder, LLVMIntSGE, row, start, ""),
                               LLVMBuildICmp(e->builder, LLVMIntSLT, row, ll_add(e, start, length), ""), "");
-    Val value = load_columns(x, x->binding->operand[source->id], ll_select(e, inside, row, x->row), column, node_columns(node) == 1);
+    Val value = load_columns(x, memory_of(x, source), ll_select(e, inside, row, x->row), column, node_columns(node) == 1);
     return ll_select(e, ll_splat(e, inside), value, ll_vec(e, 0));
 }
 
@@ -275,7 +284,7 @@ static Val shifted_row(Expr *x, const Node *node, Val column)
 static Val sum_of_rows(Expr *x, const Node *node, Val column)
 {
     Emit *e = x->e;
-    Operand operand = x->binding->operand[skip_views(node->inputs[0])->id];
+    Operand operand = memory_of(x, node->inputs[0]);
     Val start, length, one = ll_i64(e, 1), zero = ll_vec(e, 0), sum;
     sequence_of_row(x, &start, &length);
     Val from = node->attrs.inverse ? x->row : start, end = node->attrs.inverse ? ll_add(e, start, length) : ll_add(e, x->row, one);
@@ -347,7 +356,7 @@ static Val compute(Expr *x, const Node *node, Val column)
         return lookup(x, node, column);
     case OP_SELECT_ROWS: {
         Val index = LLVMBuildSExt(e->builder, context_row(x, offsetof(LrtContext, rows)), e->t_i64, "");
-        return load_columns(x, x->binding->operand[skip_views(node->inputs[0])->id], index, column, node_columns(node) == 1);
+        return load_columns(x, memory_of(x, node->inputs[0]), index, column, node_columns(node) == 1);
     }
     case OP_HEAD_SLICE:
     case OP_HEAD_PAD:

@@ -68,6 +68,12 @@ static int64_t inner_extent(const Node *product)
     return node_columns(product->inputs[0]);
 }
 
+/* Whether a node reads other rows or columns of an operand than its own. */
+static bool reads_elsewhere(const Node *node, int operand)
+{
+    return (op_info[node->op].traits & TRAIT_MOVES) || (node->op == OP_GATHER && operand == 0);
+}
+
 static bool is_map(const Node *node)
 {
     return op_info[node->op].class == OC_MAP;
@@ -216,8 +222,8 @@ static void mark_stored(Fuser *f)
             f->stored[node->id] = true;
         if (class == OC_REDUCE && is_rows(node))
             f->stored[node->id] = true;
-        if (op_info[node->op].traits & TRAIT_MOVES && is_rows(node_origin(node->inputs[0])))
-            f->stored[node_origin(node->inputs[0])->id] = true; /* a part of it, too: it is read at places of its own */
+        if (reads_elsewhere(node, 0) && is_rows(node_origin(node->inputs[0])))
+            f->stored[node_origin(node->inputs[0])->id] = true; /* a part of it, too */
         for (int k = 0; k < node->input_count; k++) /* one row for all rows: computed once */
             if (node_row_dim(node->inputs[k]) == 1 && node_row_dim(node) != 1)
                 store_operand(f, node->inputs[k]);
@@ -290,8 +296,7 @@ static void note_need(Fuser *f, const Node *node)
     int need = -1;
     for (int k = 0; k < node->input_count; k++) {
         int wait = wait_for(f, node->inputs[k]);
-        if (op_info[node->op].traits & TRAIT_MOVES)
-            wait++; /* what it reads is there when that kernel has ended, not before */
+        wait += reads_elsewhere(node, k); /* what is there when that kernel has ended, not before */
         need = wait > need ? wait : need;
     }
     f->need[node->id] = need;

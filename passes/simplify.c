@@ -173,10 +173,10 @@ RULE(merge_part)
     return graph_add(g, A->op == OP_SLICE ? OP_HEAD_SLICE : OP_HEAD_PAD, &attrs, 1, &whole);
 }
 
-/* the columns of tokens with zeros around them: of one head */
+/* columns with zeros around them: those of one head */
 RULE(pad_columns)
 {
-    if (n->op != OP_PAD || n->type.rank != 2 || n->type.dim[0] >= 0 || !is_last_axis(n))
+    if (n->op != OP_PAD || n->type.rank != 2 || !is_last_axis(n))
         return NULL;
     Attrs attrs = n->attrs;
     attrs.heads = 1;

@@ -11,17 +11,18 @@ import sys
 import tempfile
 
 import numpy as np
-from common import Checks, error, save
+from common import Checks, error, load, save
 
-VOCABULARY, D, M, HEADS, B, T = 11, 20, 20, 4, 2, 9
+VOCABULARY, HEADS, B, T = 11, 4, 2, 9
+SIZES = 5, 16  # of a head: whole vectors and less
 LIMIT = 2e-5
 
 MODEL = """model operators {{
     dim vocab = 11 from "vocab_size";
-    dim d = 20;
+    dim d = {d};
     dim m = {m};
     dim heads = 4;
-    dim dh = 5;
+    dim dh = d / heads;
     const f[i in 0:2] = 100 ^ (-i / 2);
     input tokens: i32[T];
     input labels: i32[T];
@@ -41,6 +42,16 @@ MODEL = """model operators {{
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
+
+
+def erf(x):
+    """By its Maclaurin series, which converges for what occurs here."""
+    x = np.clip(x.astype(np.float64), -5, 5)
+    term, total = x.copy(), x.copy()
+    for n in range(1, 120):
+        term *= -x * x / n
+        total += term / (2 * n + 1)
+    return 2 / np.sqrt(np.pi) * total
 
 
 def softmax(x):
@@ -89,26 +100,32 @@ def attention(q, k, v, scale=1.0, mask=None):
 ROW, COL = np.arange(T)[:, None], np.arange(T)
 CAUSAL = "softmax(q @ k', where = col <= row) @ v"
 
-# name, the lines that make y, the same in numpy from x and the weights; columns of y where they are not d
+# name, the lines that make y, the same in numpy from x and the weights; how many columns y has where they are not d
 CASES = [
     ("element-wise", "let y = exp(x * u) - abs(x) + sqrt(x * x + 1) / rsqrt(w * w + 2) - (-x);",
      lambda x, u, w, **_: np.exp(x * u) - abs(x) + np.sqrt(x * x + 1) * np.sqrt(w * w + 2) + x),
     ("functions", "let y = tanh(x) + erf(x * u) + sigmoid(w * x) + log(x * x + 1) + gelu_tanh(x) + quick_gelu(x) + silu(x) + relu(x);",
-     lambda x, u, w, **_: np.tanh(x) + ERF(x * u) + sigmoid(w * x) + np.log(x * x + 1) +
+     lambda x, u, w, **_: np.tanh(x) + erf(x * u) + sigmoid(w * x) + np.log(x * x + 1) +
      x * sigmoid(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x ** 3)) + x * sigmoid(1.702 * x) + x * sigmoid(x) + np.maximum(x, 0)),
-    ("gelu", "let y = gelu(x + u);", lambda x, u, **_: (x + u) * (1 + ERF((x + u) / np.sqrt(2))) / 2),
+    ("gelu", "let y = gelu(x + u);", lambda x, u, **_: (x + u) * (1 + erf((x + u) / np.sqrt(2))) / 2),
     ("maximum, minimum, clamp", "let y = maximum(x, u) + minimum(x, w) + clamp(x, -0.5, 0.25) + clamp(x, u, u + 1);",
      lambda x, u, w, **_: np.maximum(x, u) + np.minimum(x, w) + np.clip(x, -0.5, 0.25) + np.clip(x, u, u + 1)),
     ("predicates", "let y = where(x > u & !(x > 1) | x < -1, x * w, where(x <= 0, u, 3 * x));",
      lambda x, u, w, **_: np.where((x > u) & ~(x > 1) | (x < -1), x * w, np.where(x <= 0, u, 3 * x))),
-    ("floor and ceil", "let y = x + stop_gradient(floor(x * 3) + ceil(u));", lambda x, u, **_: x + np.floor(x * 3) + np.ceil(u)),
+    ("floor and ceil", "let t = to_f32(reshape(positions, [T, 1])) * 0.3; let y = x * floor(t) + ceil(t) * u;",
+     lambda x, u, **_: x * np.floor(ROW * 0.3) + np.ceil(ROW * 0.3) * u),
     ("integers", "let n = clamp(positions - 2, 0, 3) * 2 + tokens / 3; let y = x * to_f32(reshape(n, [T, 1]));",
      lambda x, ids, **_: x * (np.clip(COL - 2, 0, 3) * 2 + ids // 3)[..., None]),
-    ("integers of reals", "let y = x * to_f32(to_i32(stop_gradient(w * 3)));", lambda x, w, **_: x * np.trunc(w * 3)),
+    ("integers of reals", "let t = to_f32(reshape(positions, [T, 1])) - 4; let y = x * to_f32(to_i32(t * 0.7));",
+     lambda x, **_: x * np.trunc((ROW - 4) * 0.7)),
     ("tables", "weight table: [6, d] as position = 'table'; let y = x + table[clamp(positions, 0, 5)];".replace("'", '"'),
      lambda x, table, **_: x + table[np.minimum(COL, 5)]),
     ("a computed table", "weight table: [6, d] as position = 'table'; let y = x + (tanh(table) @ P)[clamp(positions, 0, 5)];".replace("'", '"'),
      lambda x, table, P, **_: x + (np.tanh(table) @ P)[np.minimum(COL, 5)]),
+    ("a part of a computed table", "weight table: [6, d] as position = 'table'; let r = table @ P;"
+     " let n = clamp(positions, 0, 5); let y = x + concat(r[:, 3:d], tanh(r[:, 0:3]))[n] + r[:, 1:2][n];".replace("'", '"'),
+     lambda x, table, P, **_: (lambda r: x + np.concatenate([r[:, 3:], np.tanh(r[:, :3])], -1)[np.minimum(COL, 5)] + r[np.minimum(COL, 5), 1:2])(
+         table @ P)),
     ("reductions", "let y = x * sum(x) + max(stop_gradient(x)) - mean(x * u);",
      lambda x, u, **_: x * x.sum(-1, keepdims=True) + x.max(-1, keepdims=True) - (x * u).mean(-1, keepdims=True)),
     ("norms", "let y = layernorm(x, 1e-5) * u + rmsnorm(x + w, 1e-5);", lambda x, u, w, **_: norm(x) * u + rms(x + w)),
@@ -122,20 +139,26 @@ CASES = [
     ("positions by counting", "let n = cumsum(to_f32(reshape(tokens, [T, 1]) != 3)); let y = x * n;",
      lambda x, ids, **_: x * np.cumsum(ids != 3, 1)[..., None]),
     ("slices", "let y = concat(x[:, 3:9] * 2, x[:, 0:3]) + x[:, 5:6] * x[:, 11:20];",
-     lambda x, **_: np.concatenate([x[..., 3:9] * 2, x[..., :3]], -1) + x[..., 5:6] * x[..., 11:], 9),
-    ("slices of products", "let a = x @ P; let y = concat(a[:, 0:7], a[:, 7:20]) + shift(a[:, 0:1], 1);",
+     lambda x, **_: np.concatenate([x[..., 3:9] * 2, x[..., :3]], -1) + x[..., 5:6] * x[..., 11:20], lambda d: 9),
+    ("slices of products", "let a = x @ P; let y = concat(a[:, 0:7], a[:, 7:d]) + shift(a[:, 0:1], 1);",
      lambda x, P, **_: x @ P + shifted((x @ P)[..., :1], 1)),
     ("a column for all", "let y = x + reshape(x[:, 5], [T, 1]) * w;", lambda x, w, **_: x + x[..., 5:6] * w),
+    ("parts in sums", "let a = layernorm(x, 1e-5) * u; let y = a * mean(a[:, 0:5]) + x[:, 1:2] * sum(a * x) + shift(a[:, 3:d], 1)[:, 0:1] * w;",
+     lambda x, u, w, **_: (lambda a: a * a[..., :5].mean(-1, keepdims=True) + x[..., 1:2] * (a * x).sum(-1, keepdims=True) +
+                           shifted(a, 1)[..., 3:4] * w)(norm(x) * u)),
+    ("neighbours of neighbours", "let a = shift(tanh(x), 1) + u; let b = cumsum(a * x[:, 2:3]); let y = b / 9 + shift(b, -1)[:, 4:5] + shift(a, 1);",
+     lambda x, u, **_: (lambda a: (lambda b: b / 9 + shifted(b, -1)[..., 4:5] + shifted(a, 1))(np.cumsum(a * x[..., 2:3], 1)))(
+         shifted(np.tanh(x), 1) + u)),
     ("concat", "let y = concat(concat(x * u, tanh(x)), x[:, 0:1] * 3);",
-     lambda x, u, **_: np.concatenate([x * u, np.tanh(x), x[..., :1] * 3], -1), 41),
+     lambda x, u, **_: np.concatenate([x * u, np.tanh(x), x[..., :1] * 3], -1), lambda d: 2 * d + 1),
     ("reshape and permute", "let y = merge_heads(permute(reshape(x * u, [T, heads, dh]), [1, 0, 2]));", lambda x, u, **_: x * u),
-    ("broadcast", "let y = x + broadcast(u, [T, 20]) * broadcast(x[:, 2:3], [T, 20]);", lambda x, u, **_: x + u * x[..., 2:3]),
-    ("parts of heads", "let a = split_heads(x @ P, heads); let y = merge_heads(concat(a[:, :, 3:5], tanh(a[:, :, 0:3])));",
+    ("broadcast", "let y = x + broadcast(u, [T, d]) * broadcast(x[:, 2:3], [T, d]);", lambda x, u, **_: x + u * x[..., 2:3]),
+    ("parts of heads", "let a = split_heads(x @ P, heads); let y = merge_heads(concat(a[:, :, 3:dh], tanh(a[:, :, 0:3])));",
      lambda x, P, **_: (lambda a: merged(np.concatenate([a[..., 3:], np.tanh(a[..., :3])], -1)))(heads(x @ P))),
     ("norms of heads", "let a = split_heads(x @ P, heads); let y = merge_heads(rmsnorm(a, 1e-5) * (1 + h) + layernorm(a, 1e-5) * sum(a));",
      lambda x, P, h, **_: (lambda a: merged(rms(a) * (1 + h) + norm(a) * a.sum(-1, keepdims=True)))(heads(x @ P))),
     ("rotary positions", "let y = merge_heads(rope(split_heads(x, heads), positions, f));", lambda x, **_: merged(turned(heads(x)))),
-    ("rotary positions on a part", "let a = split_heads(x @ P, heads); let y = merge_heads(concat(a[:, :, 0:1], rope(a[:, :, 1:5], positions, f)));",
+    ("rotary positions on a part", "let a = split_heads(x @ P, heads); let y = merge_heads(concat(a[:, :, 0:1], rope(a[:, :, 1:dh], positions, f)));",
      lambda x, P, **_: (lambda a: merged(np.concatenate([a[..., :1], turned(a[..., 1:])], -1)))(heads(x @ P))),
     ("attention", f"let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
      f" let y = merge_heads({CAUSAL});", lambda x, u, P, **_: attention(heads(x @ P), heads(x * u), heads(x))),
@@ -154,9 +177,9 @@ CASES = [
      lambda x, u, P, places, **_: (lambda q, r: merged(softmax(np.tanh((q @ heads(x * u).swapaxes(-1, -2) + np.take_along_axis(
          q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1)) / 2)) @ heads(x)))(
              heads(x @ P), heads((places @ P)[None]))),
-    ("grouped heads", "let q = split_heads(x @ P, heads); let k = repeat_heads(split_heads(x[:, 0:10], 2) at keys, heads);"
-     " let v = repeat_heads(split_heads(x[:, 10:20], 2) at values, heads); let y = merge_heads(softmax(q @ k', where = col <= row) @ v);",
-     lambda x, P, **_: attention(heads(x @ P), heads(x[..., :10], 2).repeat(2, 1), heads(x[..., 10:], 2).repeat(2, 1))),
+    ("grouped heads", "let q = split_heads(x @ P, heads); let k = repeat_heads(split_heads(x[:, 0:d/2], 2) at keys, heads);"
+     " let v = repeat_heads(split_heads(x[:, d/2:d], 2) at values, heads); let y = merge_heads(softmax(q @ k', where = col <= row) @ v);",
+     lambda x, P, **_: attention(heads(x @ P), *(heads(part, 2).repeat(2, 1) for part in np.split(x, 2, -1)))),
     ("take", "weight places: [7, d] as relative = 'places'; let c = clamp(row - col + 3, 0, 6); let q = split_heads(x @ P, heads);"
      " let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values; let r = split_heads(places @ P, heads);"
      " let y = merge_heads(softmax(q @ k' + take(q @ r', c), where = col <= row) @ v);".replace("'places'", '"places"'),
@@ -168,47 +191,50 @@ CASES = [
 ]
 
 
-def ERF(x):
-    """Abramowitz and Stegun's 7.1.26 is too coarse: the series, which converges for what occurs here."""
-    x = np.clip(x.astype(np.float64), -5, 5)
-    term, total = x.copy(), x.copy()
-    for n in range(1, 120):
-        term *= -x * x / n
-        total += term / (2 * n + 1)
-    return 2 / np.sqrt(np.pi) * total
+class Operators:
+    """All cases for heads of one size."""
+
+    def __init__(self, checks, loracc, folder, size):
+        self.checks, self.loracc, self.folder, self.d, self.random = checks, loracc, folder, HEADS * size, np.random.default_rng(5)
+        shapes = {"E": (VOCABULARY, self.d), "u": (self.d,), "w": (self.d,), "h": (size,), "P": (self.d, self.d), "table": (6, self.d),
+                  "places": (7, self.d)}
+        self.weights = {name: self.normal(shape, self.d ** -0.5 if name == "P" else 0.8) for name, shape in shapes.items()}
+        self.ids = self.random.integers(0, VOCABULARY, (B, T)).astype(np.int32)
+        (folder / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY, "model_type": "operators"}))
+        save(folder / "in", {"input_ids": self.ids})
+        save(folder / "batches", {"input_ids": self.ids[None], "labels": self.ids[None]})
+
+    def normal(self, shape, scale):
+        return (self.random.standard_normal(shape) * scale).astype(np.float32)
+
+    def compile(self, name, *options):
+        return self.checks.run(self.loracc, self.folder / "case.ldl", "--weights", self.folder, "--batch", B, "--length", T + 3, *options,
+                               "-o", self.folder / name) is not None
+
+    def check(self, name, body, formula, columns=lambda d: d):
+        m, name = columns(self.d), f"{name}, {self.d} columns"
+        self.weights["W"] = self.normal((m, VOCABULARY), 0.5)
+        save(self.folder / "model.safetensors", self.weights)
+        (self.folder / "case.ldl").write_text(MODEL.format(d=self.d, m=m, body=body))
+        inputs = {key: value.astype(np.float64) for key, value in self.weights.items()}
+        want = formula(x=inputs["E"][self.ids], ids=self.ids, **inputs) @ inputs["W"]
+        if self.compile("case"):
+            for tier in "generic", json.loads(self.checks.run(self.folder / "case", "--info", "--json"))["tier"]:
+                if self.checks.run(self.folder / "case", "--logits", self.folder / "in", self.folder / "out", "--tier", tier) is not None:
+                    self.checks.within(error(load(self.folder / "out")["logits"], want), LIMIT, f"{name}: {tier}")
+        if self.compile("train", "--method", "full"):
+            done = self.checks.run(self.folder / "train", "--tensors", self.folder / "batches", "--check")
+            self.checks.that(done is not None, f"{name}: gradients")
 
 
 def main():
     checks, loracc = Checks(), pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        folder, random = pathlib.Path(folder), np.random.default_rng(5)
-        shapes = {"E": (VOCABULARY, D), "u": (D,), "w": (D,), "h": (5,), "P": (D, D), "table": (6, D), "places": (7, D)}
-        weights = {name: (random.standard_normal(shape) * (0.3 if name == "P" else 0.8)).astype(np.float32) for name, shape in shapes.items()}
-        ids = random.integers(0, VOCABULARY, (B, T)).astype(np.int32)
-        (folder / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY, "model_type": "operators"}))
-        save(folder / "in", {"input_ids": ids})
-        save(folder / "batches", {"input_ids": ids[None], "labels": ids[None]})
-        for name, body, formula, *columns in CASES:
-            m = columns[0] if columns else D
-            weights["W"] = (random.standard_normal((m, VOCABULARY)) * 0.5).astype(np.float32)
-            save(folder / "model.safetensors", weights)
-            (folder / "case.ldl").write_text(MODEL.format(m=m, body=body))
-            inputs = {key: value.astype(np.float64) for key, value in weights.items()}
-            want = formula(x=inputs["E"][ids], ids=ids, **inputs) @ inputs["W"]
-            options = ("--weights", folder, "--batch", B, "--length", T + 3)
-            if checks.run(loracc, folder / "case.ldl", *options, "-o", folder / "case") is not None:
-                for tier in ("generic", json.loads(checks.run(folder / "case", "--info", "--json"))["tier"]):
-                    (folder / "out").unlink(missing_ok=True)
-                    checks.run(folder / "case", "--logits", folder / "in", folder / "out", "--tier", tier)
-                    checks.within(error(load_logits(folder / "out"), want), LIMIT, f"{name}: {tier}")
-            if checks.run(loracc, folder / "case.ldl", *options, "--method", "full", "-o", folder / "case-train") is not None:
-                checks.that(checks.run(folder / "case-train", "--tensors", folder / "batches", "--check") is not None, f"{name}: gradients")
+        for size in SIZES:
+            operators = Operators(checks, loracc, pathlib.Path(folder), size)
+            for case in CASES:
+                operators.check(*case)
     checks.finish()
-
-
-def load_logits(path):
-    from common import load
-    return load(path)["logits"] if path.exists() else np.zeros(0)
 
 
 if __name__ == "__main__":
