@@ -79,14 +79,20 @@ static bool read_targets(Driver *d)
     return count > 0;
 }
 
+static bool read_adaptation(Driver *d)
+{
+    bool ok = main_read_adaptation(&d->options, &d->files, &d->spec, d->arena, &d->diag);
+    d->has_method = d->spec.method != NULL;
+    d->merging = option(d, OPTION_MERGE) != NULL;
+    return ok;
+}
+
 static bool read_types(Driver *d)
 {
     static const char *const stores[] = {"f32", "bf16", "q8_0"}, *const types[] = {"f32"}, *const switches[] = {"on", "off"};
     static const char *const products[] = {"own", "openblas"};
     int ignored = 0, off = 0, product = 0;
     ScheduleOptions *s = &d->schedule;
-    d->has_method = d->spec.method != NULL;
-    d->merging = option(d, OPTION_MERGE) != NULL;
     s->training = d->has_method && !d->spec.infer;
     if (!choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
         !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off) || !choose(d, OPTION_GEMM, products, 2, &product))
@@ -360,7 +366,7 @@ static bool compile(Driver *d)
         diag_error(&d->diag, nowhere, "no model given; try: loracc model.ldl --weights DIR --lora q,v");
         return false;
     }
-    if (!main_read_adaptation(&d->options, &d->files, &d->spec, d->arena, &d->diag) || !read_targets(d) || !read_model(d))
+    if (!read_adaptation(d) || !read_targets(d) || !read_model(d))
         return false;
     if (d->what == WHAT_LDL)
         return true;

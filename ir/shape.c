@@ -398,22 +398,19 @@ static SHAPE(head_pad)
     return is_real(s, 0);
 }
 
-static bool has_heads(const Shape *s, int rank)
+/* A number for each head, or for each column of one. */
+static bool over_heads(Shape *s, bool each)
 {
-    Type x = IN(0);
-    int64_t columns = x.rank == rank ? x.dim[rank - 1] : 0;
-    return s->attrs->heads >= 1 && columns >= s->attrs->heads && columns % s->attrs->heads == 0;
-}
-
-/* [T, heads * size] -> [T, heads] */
-static SHAPE(head_sum)
-{
+    int64_t heads = s->attrs->heads;
     OUT = IN(0);
-    if (!has_heads(s, 2))
-        return no(s, arena_format(s->arena, "%s does not consist of %lld heads", STR(IN(0)), (long long)s->attrs->heads));
-    OUT.dim[1] = s->attrs->heads;
+    if (OUT.rank != 2 || heads < 1 || OUT.dim[1] < heads || OUT.dim[1] % heads != 0)
+        return no(s, arena_format(s->arena, "%s does not consist of %lld heads", STR(IN(0)), (long long)heads));
+    OUT.dim[1] = each ? heads : OUT.dim[1] / heads;
     return is_real(s, 0);
 }
+
+static SHAPE(head_sum) { return over_heads(s, true); }
+static SHAPE(head_fold) { return over_heads(s, false); }
 
 /* [T, heads] -> [T, heads * stop] */
 static SHAPE(head_spread)
@@ -432,16 +429,6 @@ static SHAPE(head_tile)
     if (OUT.rank != 1 || OUT.dim[0] < 1 || s->attrs->heads < 1 || s->attrs->heads > DIM_MAX / OUT.dim[0])
         return no(s, arena_format(s->arena, "expected f32[n], got %s", STR(IN(0))));
     OUT.dim[0] *= s->attrs->heads;
-    return is_real(s, 0);
-}
-
-/* [T, heads * size] -> [T, size] */
-static SHAPE(head_fold)
-{
-    OUT = IN(0);
-    if (!has_heads(s, 2))
-        return no(s, arena_format(s->arena, "%s does not consist of %lld heads", STR(IN(0)), (long long)s->attrs->heads));
-    OUT.dim[1] /= s->attrs->heads;
     return is_real(s, 0);
 }
 

@@ -187,13 +187,18 @@ static void claim_gradients(Fuser *f)
 
 /* --- what must be in memory -------------------------------------------------------------------------------------- */
 
+static void store(Fuser *f, const Node *node)
+{
+    const Node *origin = node_origin(node);
+    if (is_rows(origin) && origin->type.dtype == DT_F32)
+        f->stored[origin->id] = true;
+}
+
+/* The same for who can read a part of it where it lies. */
 static void store_operand(Fuser *f, const Node *node)
 {
     const Node *origin = node_origin(node);
-    if (origin->op == OP_SLICE)
-        origin = node_origin(origin->inputs[0]);
-    if (is_rows(origin) && origin->type.dtype == DT_F32)
-        f->stored[origin->id] = true;
+    store(f, origin->op == OP_SLICE ? origin->inputs[0] : origin);
 }
 
 static int op_cost(const Node *node)
@@ -212,18 +217,19 @@ static void mark_stored(Fuser *f)
     for (int i = 0; i < f->graph->node_count; i++) {
         const Node *node = f->graph->nodes[i];
         OpClass class = op_info[node->op].class;
-        if (class == OC_GEMM || class == OC_FUSED || node->op == OP_SCATTER || op_info[node->op].traits & TRAIT_MOVES)
+        if (class == OC_GEMM || class == OC_FUSED || node->op == OP_SCATTER)
             for (int k = 0; k < node->input_count; k++)
                 if (class != OC_GEMM || k == 0 || node->attrs.ta)
                     store_operand(f, node->inputs[k]);
-        if ((node->op == OP_SLICE && is_rows(node)) || node->op == OP_GATHER)
+        if (node->op == OP_SLICE && is_rows(node))
             store_operand(f, node->inputs[0]);
+        for (int k = 0; k < node->input_count; k++)
+            if (reads_elsewhere(node, k))
+                store(f, node->inputs[k]);
         if (node->op == OP_RESULT)
             f->stored[node->id] = true;
         if (class == OC_REDUCE && is_rows(node))
             f->stored[node->id] = true;
-        if (reads_elsewhere(node, 0) && is_rows(node_origin(node->inputs[0])))
-            f->stored[node_origin(node->inputs[0])->id] = true; /* a part of it, too */
         for (int k = 0; k < node->input_count; k++) /* one row for all rows: computed once */
             if (node_row_dim(node->inputs[k]) == 1 && node_row_dim(node) != 1)
                 store_operand(f, node->inputs[k]);

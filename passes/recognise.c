@@ -1,8 +1,8 @@
 /* recognise.c - finds attention and the loss over the vocabulary in what the user wrote.
  *
- * softmax(s q k', where = mask) v, in any spelling of the scale, of a cap and of the mask, becomes one node on two-dimensional operands; heads
- * that repeat_heads shares become kv_heads.  cross_entropy(x W + b, targets) with a frozen W, and b if there is one, becomes
- * linear_cross_entropy, which never stores the logits. */
+ * softmax(s q k', where = mask) v, in any spelling of the scale, of a cap and of the mask, becomes one node on two-dimensional
+ * operands; heads that repeat_heads shares become kv_heads.  cross_entropy(x W + b, targets) with a frozen W, and b if there is
+ * one, becomes linear_cross_entropy, which never stores the logits. */
 #include <math.h>
 
 #include "ir/build.h"

@@ -63,7 +63,7 @@ RULE(merge_rope)
 
 /* An operand of something [heads, T, size] that the heads side by side have one for, too: of the same shape, [heads, T, 1], a vector
  * [size], a number. */
-static bool has_heads(const Node *x, const Type *whole)
+static bool goes_beside(const Node *x, const Type *whole)
 {
     const Type *type = &x->type;
     if (type->rank != 3)
@@ -96,7 +96,7 @@ RULE(merge_map)
         return NULL;
     Node *inputs[4];
     for (int i = 0; i < A->input_count; i++)
-        if (!has_heads(A->inputs[i], &A->type))
+        if (!goes_beside(A->inputs[i], &A->type))
             return NULL;
     for (int i = 0; i < A->input_count; i++)
         inputs[i] = beside(g, A->inputs[i], &A->type);
@@ -199,10 +199,10 @@ RULE(permute_twice)
     return swaps_last_two(n) && swaps_last_two(A) ? A->inputs[0] : NULL;
 }
 
-/* v sum over tokens of a = sum over tokens of v a, for a vector v: a gradient is a sum over tokens */
-RULE(scaled_sum)
+/* f(sum over tokens of a) = sum over tokens of f(a), for f = v x, x / v, -x, where(p, x, 0): a gradient is a sum over tokens */
+RULE(linear_sum)
 {
-    if ((n->op != OP_MUL && n->op != OP_DIV && n->op != OP_WHERE) || n->type.rank != 1)
+    if ((n->op != OP_MUL && n->op != OP_DIV && n->op != OP_NEG && n->op != OP_WHERE) || n->type.rank != 1)
         return NULL;
     Node *inputs[4], *sum = NULL;
     for (int i = 0; i < n->input_count; i++) {
@@ -221,12 +221,6 @@ RULE(scaled_sum)
         return NULL;
     Node *all = graph_add(g, n->op, &n->attrs, n->input_count, inputs);
     return type_equal(all->type, sum->inputs[0]->type) ? b_sum_to(g, all, n->type) : NULL;
-}
-
-RULE(neg_sum)
-{
-    bool sum = n->op == OP_NEG && n->type.rank == 1 && A->op == OP_SUM_TO && A->inputs[0]->type.rank == 2 && A->inputs[0]->type.dim[0] < 0;
-    return sum ? b_sum_to(g, b_neg(g, A->inputs[0]), n->type) : NULL;
 }
 
 RULE(neg_twice) { (void)g; return n->op == OP_NEG && A->op == OP_NEG ? A->inputs[0] : NULL; }
@@ -287,10 +281,9 @@ RULE(fold)
 }
 
 static Rule *const rules[] = {
-    rule_merge_split,   rule_merge_part,  rule_pad_columns,    rule_split_merge,
-    rule_merge_rope,    rule_merge_map,   rule_merge_sum,      rule_merge_where,
-    rule_merge_composite, rule_tile_map, rule_transposed_operand,
-    rule_permute_twice, rule_scaled_sum, rule_neg_sum, rule_neg_twice,   rule_neutral,       rule_reshape_twice, rule_same_shape,      rule_broadcast_operand,
+    rule_merge_split,  rule_merge_part,         rule_merge_rope,     rule_merge_map,  rule_merge_sum,     rule_merge_where,
+    rule_split_merge,  rule_merge_composite,    rule_tile_map,       rule_pad_columns, rule_linear_sum,   rule_permute_twice,
+    rule_neg_twice,    rule_transposed_operand, rule_neutral,        rule_reshape_twice, rule_same_shape, rule_broadcast_operand,
     rule_fold,
 };
 

@@ -4,7 +4,8 @@ differences of the program's own loss (--check).
 
     operators.py LORACC
 
-A case is what stands between the words' rows x [T, d] and a product with the head, y [T, m].  u, w: vectors [d]; P: [d, d]."""
+A case is what stands between the words' rows x [T, d] and a product with the head, y [T, m].  u, w: vectors [d]; h:
+one of a head's size; P: [d, d]; table, places: some rows [d]."""
 import json
 import pathlib
 import sys
@@ -31,6 +32,8 @@ MODEL = """model operators {{
     weight w: [d] as norm = "w";
     weight h: [dh] as norm = "h";
     weight P: [d, d] as q = "P";
+    weight table: [6, d] as position = "table";
+    weight places: [7, d] as relative = "places";
     weight W: [m, vocab] as head = "W";
     let x = E[tokens];
     {body}
@@ -118,12 +121,12 @@ CASES = [
      lambda x, ids, **_: x * (np.clip(COL - 2, 0, 3) * 2 + ids // 3)[..., None]),
     ("integers of reals", "let t = to_f32(reshape(positions, [T, 1])) - 4; let y = x * to_f32(to_i32(t * 0.7));",
      lambda x, **_: x * np.trunc((ROW - 4) * 0.7)),
-    ("tables", "weight table: [6, d] as position = 'table'; let y = x + table[clamp(positions, 0, 5)];".replace("'", '"'),
+    ("tables", "let y = x + table[clamp(positions, 0, 5)];",
      lambda x, table, **_: x + table[np.minimum(COL, 5)]),
-    ("a computed table", "weight table: [6, d] as position = 'table'; let y = x + (tanh(table) @ P)[clamp(positions, 0, 5)];".replace("'", '"'),
+    ("a computed table", "let y = x + (tanh(table) @ P)[clamp(positions, 0, 5)];",
      lambda x, table, P, **_: x + (np.tanh(table) @ P)[np.minimum(COL, 5)]),
-    ("a part of a computed table", "weight table: [6, d] as position = 'table'; let r = table @ P;"
-     " let n = clamp(positions, 0, 5); let y = x + concat(r[:, 3:d], tanh(r[:, 0:3]))[n] + r[:, 1:2][n];".replace("'", '"'),
+    ("a part of a computed table", "let r = table @ P;"
+     " let n = clamp(positions, 0, 5); let y = x + concat(r[:, 3:d], tanh(r[:, 0:3]))[n] + r[:, 1:2][n];",
      lambda x, table, P, **_: (lambda r: x + np.concatenate([r[:, 3:], np.tanh(r[:, :3])], -1)[np.minimum(COL, 5)] + r[np.minimum(COL, 5), 1:2])(
          table @ P)),
     ("reductions", "let y = x * sum(x) + max(stop_gradient(x)) - mean(x * u);",
@@ -171,18 +174,18 @@ CASES = [
     ("capped scores", "let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
      " let y = merge_heads(softmax(2 * tanh(q @ k' / 3 / 2), where = col <= row) @ v);",
      lambda x, u, P, **_: merged(softmax(np.where(COL <= ROW, 2 * np.tanh(heads(x @ P) @ heads(x * u).swapaxes(-1, -2) / 6), -1e30)) @ heads(x))),
-    ("capped scores with relative terms", "weight places: [7, d] as relative = 'places'; let c = clamp(row - col + 3, 0, 6);"
+    ("capped scores with relative terms", "let c = clamp(row - col + 3, 0, 6);"
      " let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
-     " let r = split_heads(places @ P, heads); let y = merge_heads(softmax(tanh((q @ k' + take(q @ r', c)) / 2)) @ v);".replace("'places'", '"places"'),
+     " let r = split_heads(places @ P, heads); let y = merge_heads(softmax(tanh((q @ k' + take(q @ r', c)) / 2)) @ v);",
      lambda x, u, P, places, **_: (lambda q, r: merged(softmax(np.tanh((q @ heads(x * u).swapaxes(-1, -2) + np.take_along_axis(
          q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1)) / 2)) @ heads(x)))(
              heads(x @ P), heads((places @ P)[None]))),
     ("grouped heads", "let q = split_heads(x @ P, heads); let k = repeat_heads(split_heads(x[:, 0:d/2], 2) at keys, heads);"
      " let v = repeat_heads(split_heads(x[:, d/2:d], 2) at values, heads); let y = merge_heads(softmax(q @ k', where = col <= row) @ v);",
      lambda x, P, **_: attention(heads(x @ P), *(heads(part, 2).repeat(2, 1) for part in np.split(x, 2, -1)))),
-    ("take", "weight places: [7, d] as relative = 'places'; let c = clamp(row - col + 3, 0, 6); let q = split_heads(x @ P, heads);"
+    ("take", "let c = clamp(row - col + 3, 0, 6); let q = split_heads(x @ P, heads);"
      " let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values; let r = split_heads(places @ P, heads);"
-     " let y = merge_heads(softmax(q @ k' + take(q @ r', c), where = col <= row) @ v);".replace("'places'", '"places"'),
+     " let y = merge_heads(softmax(q @ k' + take(q @ r', c), where = col <= row) @ v);",
      lambda x, u, P, places, **_: (lambda q, r: merged(softmax(np.where(COL <= ROW, q @ heads(x * u).swapaxes(-1, -2) + np.take_along_axis(
          q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1), -1e30)) @ heads(x)))(
              heads(x @ P), heads((places @ P)[None]))),
