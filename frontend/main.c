@@ -94,7 +94,8 @@ static bool read_types(Driver *d)
     int ignored = 0, off = 0, product = 0;
     ScheduleOptions *s = &d->schedule;
     s->training = d->has_method && !d->spec.infer;
-    if (!choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
+    if (!option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag) ||
+        !choose(d, OPTION_STORE, stores, 3, &s->store) || !choose(d, OPTION_DTYPE, types, 1, &ignored) ||
         !choose(d, OPTION_MODEL_DROPOUT, switches, 2, &off) || !choose(d, OPTION_GEMM, products, 2, &product))
         return false;
     d->backend.openblas = product == 1;
@@ -108,8 +109,7 @@ static bool read_capacities(Driver *d)
     int64_t batch;
     ScheduleOptions *s = &d->schedule;
     bool whole = s->training || runs_whole(d->graph); /* with room for all tokens; else they go through in pieces */
-    if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag) ||
-        !option_integer(&d->options, OPTION_LENGTH, s->training ? 512 : 2048, 1, 1 << 24, &s->max_length, &d->diag))
+    if (!option_integer(&d->options, OPTION_BATCH, s->training ? 4 : 1, 1, 1 << 20, &batch, &d->diag))
         return false;
     int64_t learned = d->result.prefix + d->result.infix, positions = d->graph->context - learned;
     if (d->graph->context && s->max_length > positions) {
@@ -176,7 +176,8 @@ static void take_fresh(Driver *d)
 static bool count_flops(Driver *d, const PeftSpec *spec, int64_t tokens, double *flops)
 {
     PeftResult ignored = {0};
-    PassContext context = {.diag = &d->diag, .peft = spec, .peft_result = &ignored, .stop_after = "recognise"};
+    PassContext context = {.diag = &d->diag, .peft = spec, .peft_result = &ignored, .length = d->schedule.max_length,
+                           .stop_after = "reach"};
     context.scratch = arena_new();
     Graph *copy = graph_clone(d->graph, d->arena);
     bool stopped, ok = passes_run(copy, &context, &stopped);
@@ -224,6 +225,7 @@ static bool run_passes(Driver *d, bool *stopped)
         .peft = d->has_method && !d->merging ? &d->spec : NULL,
         .peft_result = &d->result,
         .training = d->schedule.training,
+        .length = d->schedule.max_length,
         .no_dropout = d->no_dropout,
         .print_after = option(d, OPTION_PRINT_AFTER),
         .stop_after = option(d, OPTION_STOP_AFTER),

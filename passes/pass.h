@@ -12,6 +12,7 @@ typedef struct PassContext {
     const PeftSpec *peft;    /* NULL: none */
     PeftResult *peft_result; /* filled by the peft pass */
     bool training;
+    int64_t length;          /* tokens of the longest sequence, without those a method adds; 0: any */
     bool no_dropout;         /* --model-dropout off; inference never has any */
     const char *print_after; /* pass name or "all"; NULL: nothing */
     const char *stop_after;

@@ -36,6 +36,7 @@ class Model:
         own, config = self.folder / "model.ldl", json.loads((self.folder / "config.json").read_text())
         self.ldl = own if own.exists() else ROOT / "examples" / f"{family(config)}.ldl"
         self.inputs, self.expected = load(self.folder / "inputs.safetensors"), load(self.folder / "expected.safetensors")
+        self.relative = config.get("relative_attention", False)
         longest = max(v.shape[1] for k, v in self.inputs.items() if k.endswith("input_ids"))
         self.options = ["--batch", 4, "--length", longest + 32]
 
@@ -76,6 +77,19 @@ class Model:
             if f"{name}.loss" in self.expected:
                 ours = self.loss_and_gradients(case(self.inputs, name))
                 self.checks.within(abs(float(ours["loss"]) - float(self.expected[f"{name}.loss"])), LOSS, f"{name} loss")
+
+    def shortest(self):
+        """A program for a few tokens computes only those rows of tables of relative positions that these need."""
+        batch, found = case(self.inputs, "single"), []
+        count = batch["input_ids"].shape[1]
+        for length in count + 32, count:
+            if not self.compile("base", "--length", length) or not self.compile("train", "--method", "full", "--length", length):
+                return
+            self.compare_logits(f"length {length}: logits", "base", batch, self.expected["single.logits"])
+            found.append(self.loss_and_gradients(batch))
+        largest = max(np.abs(g).max() for g in found[0].values())
+        worst = max(error(found[1].get(k, np.zeros(0)), g) for k, g in found[0].items() if np.abs(g).max() > 1e-6 * largest)
+        self.checks.within(worst, GRADIENTS, f"length {count}: {len(found[0])} gradients")
 
     def loss_and_gradients(self, batch, *options):
         """What the training program finds for one batch; with --accumulate for more, on the first axis."""
@@ -193,6 +207,8 @@ def main():
             model.variants()
             model.stores()
             model.accumulation()
+            if model.relative:
+                model.shortest()
         for folder in only or sorted((model.folder / "adapters").iterdir()):
             model.adapter(folder)
         model.checks.finish()

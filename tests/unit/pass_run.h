@@ -91,6 +91,7 @@ static inline void run_begin(Run *run, bool training, const PeftSpec *peft_spec)
                                  .peft = peft_spec,
                                  .peft_result = &run->result,
                                  .training = training,
+                                 .length = TOKENS,
                                  .scratch = arena_new()};
 }
 

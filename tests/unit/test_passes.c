@@ -12,6 +12,12 @@
     "\"num_hidden_layers\": 2, \"num_attention_heads\": 6, \"num_key_value_heads\": 3, "       \
     "\"head_dim\": 4"
 
+#define DEBERTA(family, rows)                                                                                          \
+    "\"architectures\": [\"" family "ForSequenceClassification\"], \"vocab_size\": 11, \"hidden_size\": 12, "          \
+    "\"num_attention_heads\": 3, \"num_hidden_layers\": 2, \"intermediate_size\": 20, \"type_vocab_size\": 0, "        \
+    "\"position_biased_input\": false, \"relative_attention\": true, \"pos_att_type\": [\"c2p\", \"p2c\"], "           \
+    "\"max_position_embeddings\": " rows
+
 #define STRINGS(...) (const char *const[]){__VA_ARGS__}
 #define COUNT(...) (int)(sizeof((const char *const[]){__VA_ARGS__}) / sizeof(const char *))
 #define TARGETS(...) .targets = STRINGS(__VA_ARGS__), .target_count = COUNT(__VA_ARGS__)
@@ -39,6 +45,12 @@ static const struct {
     {"gpt-neox", "{" LLAMA ", \"rotary_pct\": 1}", {LORA("all-linear"), .rank = 2, .alpha = 3}},
     {"gpt-neox", "{" LLAMA ", \"use_parallel_residual\": false, \"rotary_emb_base\": 100, \"rotary_pct\": 1}",
      {LORA("qkv"), .rank = 2, .alpha = 3, .bias = PEFT_BIAS_ALL}},
+    {"deberta", "{" DEBERTA("Deberta", "8") "}",
+     {LORA("pos_k", "pos_q"), .rank = 2, .alpha = 3, .train = STRINGS("head"), .train_count = 1}},
+    {"deberta", "{" DEBERTA("Deberta", "3") "}", {.method = "full", .origin = "--method full"}},
+    {"deberta-v2",
+     "{" DEBERTA("DebertaV2", "32") ", \"position_buckets\": 8, \"share_att_key\": true, \"norm_rel_ebd\": \"layer_norm\"}",
+     {.method = "full", .origin = "--method full"}},
 };
 enum { MODELS = sizeof models / sizeof *models };
 
@@ -233,6 +245,32 @@ START_TEST(what_is_not_attention_is_not_taken_for_it)
     run_end(&run, known ? NULL : "this attention has a form that is not compiled yet");
     if (known)
         expect_same_outputs(before, graph, (Leaves){0}, false, 1e-12, odd_spellings[_i]);
+}
+END_TEST
+
+/* Rows of the table that a program for five tokens needs: nine distances, or all the buckets there are. */
+static int64_t rows_in_reach(const char *config, bool training)
+{
+    Graph *graph = model_of("deberta", config);
+    Run run;
+    run_begin(&run, training, NULL);
+    const char *passes[] = {"peft", "tables", "simplify", "recognise", "reach"};
+    for (int i = 0; i < 5; i++)
+        run_pass(&run, graph, passes[i]);
+    run_end(&run, NULL);
+    int64_t rows = 0;
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op == OP_RELATIVE_ATTENTION)
+            rows = graph->nodes[i]->inputs[3]->type.dim[0];
+    return rows;
+}
+
+START_TEST(tables_of_relative_positions_have_the_rows_in_reach)
+{
+    ck_assert_int_eq(rows_in_reach("{" DEBERTA("Deberta", "8") "}", true), 9);
+    ck_assert_int_eq(rows_in_reach("{" DEBERTA("Deberta", "8") "}", false), 9);
+    ck_assert_int_eq(rows_in_reach("{" DEBERTA("Deberta", "5") "}", false), 9);
+    ck_assert_int_eq(rows_in_reach("{" DEBERTA("Deberta", "4") "}", false), 8);
 }
 END_TEST
 
@@ -457,6 +495,7 @@ int main(void)
     tcase_add_loop_test(tc, passes_keep_what_is_inferred, 0, 2 * MODELS);
     tcase_add_loop_test(tc, attention_is_found_in_any_spelling, 0, SPELLINGS);
     tcase_add_loop_test(tc, what_is_not_attention_is_not_taken_for_it, 0, ODD_SPELLINGS);
+    tcase_add_test(tc, tables_of_relative_positions_have_the_rows_in_reach);
     tcase_add_test(tc, the_loss_is_fused_with_the_head_and_its_bias);
     tcase_add_loop_test(tc, nothing_below_what_is_trained_is_differentiated, 0, 2);
     tcase_add_loop_test(tc, lora_trains_as_many_numbers_as_the_papers_say, 0, COUNTS);
