@@ -21,4 +21,6 @@ Val attention_count_tasks(Emit *e, const AttentionSpec *spec, Val context, int64
 AttentionTask attention_find_task(Emit *e, const AttentionSpec *spec, int64_t block);
 /* Row `row` of an operand, at the columns of a head. */
 Val attention_rows(Emit *e, Operand operand, Val row, Val head, int64_t head_dim);
-Val attention_mask(Emit *e, const AttentionSpec *spec, Val position, Val key, Val keys);
+/* Which of the scores at a place count; what they are with their bias. */
+Val attention_mask(Emit *e, const AttentionSpec *spec, const ScorePlace *place);
+Val attention_biased(Emit *e, const AttentionSpec *spec, const ScorePlace *place, Val scores);

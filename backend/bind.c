@@ -147,6 +147,8 @@ void bind_expression(Binding *b, const Node *node)
         b->operand[node->id] = bind_buffer(b, buffer);
     } else if (node->op == OP_PARAM) {
         b->operand[node->id] = bind_param(b, node->param);
+    } else if (node->op == OP_TABLE) {
+        b->operand[node->id] = bind_table(b, node);
     } else if (node != b->kernel->anchor || b->kernel->kind != KERNEL_GEMM) {
         if (op_info[node->op].attrs & A_RATE)
             b->operand[node->id] = bind_word(b, dropout_site(node->attrs.name));

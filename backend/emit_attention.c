@@ -3,8 +3,11 @@
  * Task = (segment, head, block of 64 queries).  Keys come in blocks of 64, counted from the sequence's first key: scores of a block,
  * its maximum and exponentials, then the product with the values on top of the rescaled sum so far (online softmax).  A row's
  * arithmetic depends on its own keys only: a masked key adds an exact zero, so results do not depend on what else is in the block. */
-#include "backend/attention.h"
+#include "backend/emit_attention.h"
 
+#include <float.h>
+
+#include "backend/attention.h"
 #include "backend/emit_math.h"
 #include "backend/relative.h"
 
@@ -79,16 +82,26 @@ Val attention_rows(Emit *e, Operand operand, Val row, Val head, int64_t head_dim
     return ll_at(e, at, ll_mul(e, head, ll_i64(e, head_dim * 4)));
 }
 
-/* Which of 16 keys from `key` a query at `position` sees; `keys`: how many keys there are. */
-Val attention_mask(Emit *e, const AttentionSpec *spec, Val position, Val key, Val keys)
+static Val narrow(Emit *e, Val position)
 {
-    Val lanes = ll_add(e, ll_splat(e, LLVMBuildTrunc(e->builder, key, e->t_i32, "")), ll_lanes(e));
-    Val last = spec->causal ? ll_min(e, ll_add(e, position, ll_i64(e, 1)), keys) : keys;
-    Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, lanes, ll_splat(e, LLVMBuildTrunc(e->builder, last, e->t_i32, "")), "");
-    if (!spec->window)
-        return mask;
-    Val first = LLVMBuildTrunc(e->builder, ll_sub(e, position, ll_i64(e, spec->window)), e->t_i32, "");
-    return LLVMBuildAnd(e->builder, mask, LLVMBuildICmp(e->builder, LLVMIntSGT, lanes, ll_splat(e, first), ""), "");
+    return LLVMBuildTrunc(e->builder, position, e->t_i32, "");
+}
+
+Val attention_mask(Emit *e, const AttentionSpec *spec, const ScorePlace *place)
+{
+    Val lanes = ll_add(e, ll_splat(e, narrow(e, place->key)), ll_lanes(e));
+    Val last = spec->causal ? ll_min(e, ll_add(e, place->position, ll_i64(e, 1)), place->keys) : place->keys;
+    Val mask = LLVMBuildICmp(e->builder, LLVMIntSLT, lanes, ll_splat(e, narrow(e, last)), "");
+    if (spec->window) {
+        Val first = narrow(e, ll_sub(e, place->position, ll_i64(e, spec->window)));
+        mask = LLVMBuildAnd(e->builder, mask, LLVMBuildICmp(e->builder, LLVMIntSGT, lanes, ll_splat(e, first), ""), "");
+    }
+    return spec->where ? LLVMBuildAnd(e->builder, mask, spec->where(spec->score_user, place), "") : mask;
+}
+
+Val attention_biased(Emit *e, const AttentionSpec *spec, const ScorePlace *place, Val scores)
+{
+    return spec->bias ? ll_fadd(e, scores, spec->bias(spec->score_user, place)) : scores;
 }
 
 /* --- scratch ------------------------------------------------------------------------------------------------------------ */
@@ -148,10 +161,12 @@ static void softmax_row(Forward *f, Val r, Val key, Val *vectors)
     Val max_at = ll_at(e, scratch_at(e, f->p.max), slot), sum_at = ll_at(e, scratch_at(e, f->p.sum), slot);
     Val masks[ATTENTION_BLOCK / LANES], largest = ll_vec(e, nothing);
     for (int v = 0; v < ATTENTION_BLOCK / LANES; v++) {
-        masks[v] = attention_mask(e, f->spec, position, ll_add(e, key, ll_i64(e, v * LANES)), f->keys);
+        ScorePlace place = {f->t.head, position, ll_add(e, key, ll_i64(e, v * LANES)), f->keys};
+        masks[v] = attention_mask(e, f->spec, &place);
         vectors[v] = ll_load(e, e->t_vec, ll_at_const(e, at, v * LANES * 4), 4);
         if (f->spec->relative)
             vectors[v] = ll_fadd(e, vectors[v], relative_scores(&f->relative, r, v * LANES));
+        vectors[v] = attention_biased(e, f->spec, &place, vectors[v]);
         if (f->spec->cap > 0) {
             Val cap = ll_vec(e, f->spec->cap);
             vectors[v] = ll_fmul(e, math_tanh(e, ll_fdiv(e, vectors[v], cap)), cap);
@@ -217,6 +232,8 @@ static void finish_rows(Forward *f)
     Loop rows = loop_begin(e, ll_i64(e, 0), f->count, ll_i64(e, 1), NULL, 0, true);
     Val slot = ll_mul(e, rows.index, ll_i64(e, 4));
     Val sum = ll_splat(e, ll_load(e, e->t_f32, ll_at(e, scratch_at(e, f->p.sum), slot), 4));
+    if (spec->where) /* a query may see nothing: its sums are zero, and so is its result */
+        sum = ll_fmax(e, sum, ll_vec(e, FLT_MIN));
     Val row = ll_add(e, f->t.start, ll_add(e, f->first, rows.index));
     Val from = ll_at(e, scratch_at(e, f->p.o), ll_mul(e, rows.index, ll_i64(e, f->row)));
     Val to = attention_rows(e, spec->o, row, f->t.head, spec->head_dim);

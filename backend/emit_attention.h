@@ -4,7 +4,14 @@
 #include "backend/emit_gemm.h"
 #include "backend/ll.h"
 
-/* o = softmax(scale q k' where mask) v for each head; keys of a segment are rows key_start .. key_start + past + length - 1 of the
+/* 16 scores of a query: those of keys key .. key + 15, of `keys` that there are (i64).  Code for a function of the place is called where
+ * the kernel computes these scores, `where` before `bias`. */
+typedef struct ScorePlace {
+    Val head, position, key, keys;
+} ScorePlace;
+typedef Val (*ScoreCode)(void *user, const ScorePlace *place);
+
+/* o = softmax(scale q k' + bias where mask) v for each head; keys of a segment are rows key_start .. key_start + past + length - 1 of the
  * key buffer; row i of a segment has position past + i.  lse: natural log-sum-exp of the scaled scores. */
 typedef struct AttentionSpec {
     const char *name;
@@ -26,6 +33,9 @@ typedef struct AttentionSpec {
     Operand kr, qr;        /* rows [heads * head_dim], one for each bucket */
     Operand table;         /* f32 [2 reach + 1], not falling */
     Operand d_kr, d_qr;    /* backward only; overwritten */
+    ScoreCode where;       /* which scores count, <16 x i1>; NULL: all that causal and window allow */
+    ScoreCode bias;        /* what is added to the scaled scores, <16 x float>; NULL: nothing */
+    void *score_user;      /* what these two get */
     bool openblas;
 } AttentionSpec;
 

@@ -122,11 +122,12 @@ static void softmax_grad_row(Backward *b, Val query, Val r, Val key)
     Val delta_at = ll_at(e, scratch_at(b, b->p.delta), ll_mul(e, position, ll_i64(e, 4)));
     Val delta = ll_splat(e, ll_load(e, e->t_f32, delta_at, 4)), scale = ll_vec(e, spec->scale), zero = ll_vec(e, 0);
     for (int v = 0; v < ATTENTION_BLOCK / LANES; v++) {
-        Val mask = attention_mask(e, spec, position, ll_add(e, key, ll_i64(e, v * LANES)), b->t.length);
+        ScorePlace place = {b->t.head, position, ll_add(e, key, ll_i64(e, v * LANES)), b->t.length};
+        Val mask = attention_mask(e, spec, &place);
         Val score = ll_load(e, e->t_vec, ll_at_const(e, s, v * LANES * 4), 4);
         if (spec->relative)
             score = ll_fadd(e, score, relative_scores(&b->relative, r, v * LANES));
-        score = ll_fmul(e, score, scale);
+        score = attention_biased(e, spec, &place, ll_fmul(e, score, scale));
         Val slope = scale; /* of the score in q k' */
         if (spec->cap > 0) {
             Val cap = ll_vec(e, spec->cap), t = math_tanh(e, ll_fdiv(e, score, cap));

@@ -53,6 +53,8 @@ static Val input_value(Expr *x, const Node *node)
     const char *name = node->attrs.name;
     if (node->op == OP_POSITIONS && dim_is_fixed(node->type.dim[0]))
         return ll_splat(e, LLVMBuildTrunc(e->builder, x->row, e->t_i32, ""));
+    if (node->op == OP_ROW && x->position)
+        return ll_splat(e, LLVMBuildTrunc(e->builder, x->position, e->t_i32, ""));
     if (node->op == OP_POSITIONS || node->op == OP_ROW)
         return ll_splat(e, context_row(x, offsetof(LrtContext, positions)));
     static const struct {
@@ -348,6 +350,10 @@ static Val compute(Expr *x, const Node *node, Val column)
         return input_value(x, node);
     case OP_PARAM:
         return vector_param(x, node, column);
+    case OP_TABLE: {
+        Val at = ll_at(e, operand_pointer(e, x->binding->operand[node->id]), ll_mul(e, x->head, ll_i64(e, 4)));
+        return ll_splat(e, ll_load(e, e->t_f32, at, 4));
+    }
     case OP_BROADCAST:
         return vexpr_value(x, node->inputs[0], column);
     case OP_SLICE:

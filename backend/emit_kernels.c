@@ -148,6 +148,55 @@ const KernelCode code_gemm_tn = {bind_gemm_tn, emit_gemm_tn_kernel, gemm_tn_task
 
 /* --- attention --------------------------------------------------------------------------------------------------------- */
 
+/* Which scores count, and what is added to them, as expressions over head, row and col. */
+typedef struct Scores {
+    Expr *at;
+    const Node *where, *bias;
+} Scores;
+
+static Val score_value(Scores *scores, const Node *node, const ScorePlace *place)
+{
+    vexpr_row(scores->at, NULL);
+    scores->at->head = place->head;
+    scores->at->position = place->position;
+    return vexpr_value(scores->at, node, place->key);
+}
+
+static Val scores_where(void *user, const ScorePlace *place)
+{
+    Scores *scores = user;
+    return score_value(scores, scores->where, place);
+}
+
+static Val scores_bias(void *user, const ScorePlace *place)
+{
+    Scores *scores = user;
+    return score_value(scores, scores->bias, place);
+}
+
+static bool is_number(const Node *node, double number)
+{
+    return node->op == OP_CONST && !(node->attrs.value < number) && !(node->attrs.value > number);
+}
+
+static void describe_scores(Binding *b, const Node *node, AttentionSpec *spec)
+{
+    int own = op_attention_inputs(node->op);
+    Scores *scores = ARENA_NEW(b->arena, Scores);
+    *scores = (Scores){.where = node->inputs[own], .bias = node->inputs[own + 1]};
+    bind_expression(b, scores->where);
+    bind_expression(b, scores->bias);
+    spec->where = is_number(scores->where, 1) ? NULL : scores_where;
+    spec->bias = is_number(scores->bias, 0) ? NULL : scores_bias;
+    spec->score_user = scores;
+}
+
+static void start_scores(Emit *e, Binding *b, const AttentionSpec *spec)
+{
+    if (spec->score_user)
+        ((Scores *)spec->score_user)->at = vexpr_new(b->arena, e, b);
+}
+
 static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
 {
     const Schedule *s = b->schedule;
@@ -179,6 +228,8 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
         spec.qr = bind_rows(b, node->inputs[4]);
         spec.table = bind_table(b, node->inputs[5]);
     }
+    if (node->input_count > op_attention_inputs(node->op))
+        describe_scores(b, node, &spec);
     if (attrs->cache >= 0) {
         spec.k = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 0), s->cache_pitch);
         spec.v = bind_operand(b, LRT_BASE_CACHE, (uint64_t)cache_offset(s, attrs->cache, 1), s->cache_pitch);
@@ -214,6 +265,7 @@ static void emit_attention_kernel(Emit *e, Binding *b, const Kernel *kernel, con
 {
     AttentionSpec spec = describe_attention(b, kernel);
     spec.name = name;
+    start_scores(e, b, &spec);
     parts[0] = emit_attention(e, &spec);
 }
 
@@ -242,6 +294,7 @@ static void emit_attention_grad_kernel(Emit *e, Binding *b, const Kernel *kernel
 {
     AttentionSpec spec = describe_attention(b, kernel);
     spec.name = name;
+    start_scores(e, b, &spec);
     emit_attention_grad(e, &spec, parts);
 }
 

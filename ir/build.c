@@ -10,6 +10,13 @@ Node *b_const(Graph *g, double value)
     return graph_leaf(g, OP_CONST, type_scalar(DT_F32), &attrs);
 }
 
+Node *b_true(Graph *g)
+{
+    Attrs attrs = attrs_default();
+    attrs.value = 1;
+    return graph_leaf(g, OP_CONST, type_scalar(DT_BOOL), &attrs);
+}
+
 Node *b_scale(Graph *g, Node *a, double factor)
 {
     return b_mul(g, a, b_const(g, factor));

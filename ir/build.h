@@ -10,6 +10,7 @@ static inline Node *b_mul(Graph *g, Node *a, Node *b) { return b_op2(g, OP_MUL, 
 static inline Node *b_div(Graph *g, Node *a, Node *b) { return b_op2(g, OP_DIV, a, b); }
 static inline Node *b_neg(Graph *g, Node *a) { return b_op1(g, OP_NEG, a); }
 Node *b_const(Graph *g, double value);
+Node *b_true(Graph *g);
 Node *b_scale(Graph *g, Node *a, double factor); /* a * const */
 Node *b_offset(Graph *g, Node *a, double term);  /* a + const */
 Node *b_matmul(Graph *g, Node *a, Node *b, bool ta, bool tb);

@@ -12,6 +12,7 @@ typedef struct Heads {
     double *scores; /* of one row: [S] */
     const double *kr, *qr, *buckets; /* relative terms, or NULL */
     int64_t reach;  /* distances -reach .. reach have a bucket */
+    const Value *where, *bias; /* of all scores, or what broadcasts to them; NULL: none */
 } Heads;
 
 static Heads heads_new(const Eval *e)
@@ -22,6 +23,9 @@ static Heads heads_new(const Eval *e)
     h.kv_width = a->kv_heads * a->head_dim;
     h.group = a->heads / a->kv_heads;
     h.scores = ARENA_ARRAY(e->arena, double, h.keys);
+    int first = op_attention_inputs(e->node->op);
+    if (e->node->input_count > first)
+        h.where = e->in[first], h.bias = e->in[first + 1];
     return h;
 }
 
@@ -46,6 +50,18 @@ static double relative_score(const Heads *h, const double *q, const double *k, i
     return (h->kr ? dot(q, h->kr + at, size) : 0) + (h->qr ? dot(k, h->qr + at, size) : 0);
 }
 
+/* Element [head, t, j] of a value that broadcasts to [heads, T, S]. */
+static double of_score(const Value *value, int64_t head, int64_t t, int64_t j)
+{
+    const int64_t at[] = {head, t, j};
+    int64_t offset = 0;
+    for (int i = 0; i < value->type.rank; i++) {
+        int64_t extent = value->type.dim[i];
+        offset = offset * extent + (extent == 1 ? 0 : at[3 - value->type.rank + i]);
+    }
+    return value->data[offset];
+}
+
 /* Key `col` is looked at from position `row`. */
 static bool is_seen(const Attrs *attrs, int64_t row, int64_t col)
 {
@@ -66,11 +82,12 @@ static double score_row(const Eval *e, Heads *h, int64_t t, int64_t head)
     int64_t row = eval_position(e, e->node->type.dim[0], t);
     double max = -INFINITY, sum = 0;
     for (int64_t j = 0; j < h->keys; j++) {
-        bool seen = is_seen(a, row, j);
+        bool seen = is_seen(a, row, j) && (!h->where || of_score(h->where, head, t, j) != 0);
         double score = dot(q, k + j * h->kv_width, a->head_dim);
         if (h->buckets)
             score += relative_score(h, q, k + j * h->kv_width, row - j, head);
-        h->scores[j] = seen ? capped(a, a->scale * score) : -INFINITY;
+        score = a->scale * score + (h->bias ? of_score(h->bias, head, t, j) : 0);
+        h->scores[j] = seen ? capped(a, score) : -INFINITY;
         max = h->scores[j] > max ? h->scores[j] : max;
     }
     for (int64_t j = 0; j < h->keys; j++)

@@ -24,6 +24,17 @@ Op op_find(const char *text)
     return (Op)op;
 }
 
+int op_attention_inputs(Op op)
+{
+    switch (op) {
+    case OP_ATTENTION: return 3;
+    case OP_ATTENTION_GRAD:
+    case OP_RELATIVE_ATTENTION: return 6;
+    case OP_RELATIVE_ATTENTION_GRAD: return 9;
+    default: return 0;
+    }
+}
+
 static const Dims no_dims = {0};
 #define DEFAULT_f64(x)  x
 #define DEFAULT_int(x)  x

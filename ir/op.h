@@ -54,10 +54,12 @@ typedef struct OpInfo {
 } OpInfo;
 
 /* No op has more. */
-enum { OP_MAX_INPUTS = 9, OP_MAX_RESULTS = 5 };
+enum { OP_MAX_INPUTS = 11, OP_MAX_RESULTS = 5 };
 
 extern const OpInfo op_info[OP_COUNT];
 
+/* Attention may have two operands behind those it always has, `where` and `bias` (ir/IR.md): how many it always has; 0: another op. */
+int op_attention_inputs(Op op);
 /* OP_COUNT when there is none of that name. */
 Op op_find(const char *text);
 /* All attributes at their defaults. */

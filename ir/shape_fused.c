@@ -45,9 +45,26 @@ static bool check_heads(Shape *s)
            differ(s, "numbers of keys and values", IN(1).dim[0], IN(2).dim[0]);
 }
 
+/* Behind the other operands: `where` and `bias` of all scores [heads, T, S], or neither. */
+static bool check_scores(Shape *s)
+{
+    int first = op_attention_inputs(s->op);
+    if (s->count == first)
+        return true;
+    int64_t dims[] = {s->attrs->heads, IN(0).dim[0], IN(1).dim[0]};
+    for (int i = 0; s->count == first + 2 && i < 2; i++) {
+        Type scores = type_of(i ? DT_F32 : DT_BOOL, 3, dims), both;
+        if (IN(first + i).dtype != scores.dtype || !type_broadcast(IN(first + i), scores, &both) || !type_equal(both, scores))
+            return no(s, arena_format(s->arena, "%s does not fit the scores %s", STR(IN(first + i)), STR(scores)));
+    }
+    return s->count == first + 2 || no(s, arena_format(s->arena, "expected %d operands, or two more", first));
+}
+
 SHAPE(attention)
 {
-    if (!check_heads(s))
+    if (s->count < 3)
+        return no(s, "expected q, k and v");
+    if (!check_heads(s) || !check_scores(s))
         return false;
     s->results[0] = IN(0);
     s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
@@ -55,23 +72,30 @@ SHAPE(attention)
     return true;
 }
 
+/* Behind those of the forward node o, lse and do; the gradients of `count` operands. */
+static bool check_grad(Shape *s, int first, int count)
+{
+    if (!type_equal(IN(first), IN(0)) || !type_equal(IN(first + 2), IN(0)) || !is_matrix(s, first + 1, s->attrs->heads))
+        return no(s, "o, lse and do are not those of this attention");
+    for (int i = 0; i < count; i++)
+        s->results[i] = IN(i);
+    s->result_count = count;
+    return check_scores(s);
+}
+
 SHAPE(attention_grad)
 {
-    if (!check_heads(s))
-        return false;
-    if (!type_equal(IN(3), IN(0)) || !type_equal(IN(5), IN(0)) ||
-        !is_matrix(s, 4, s->attrs->heads))
-        return no(s, "o, lse and do are not those of this attention");
-    for (int i = 0; i < 3; i++)
-        s->results[i] = IN(i);
-    s->result_count = 3;
-    return true;
+    if (s->count < 6)
+        return no(s, "expected q, k, v, o, lse and do");
+    return check_heads(s) && check_grad(s, 3, 3);
 }
 
 /* q, k, v, tables [buckets, heads * size] for queries and keys, and the bucket of each distance. */
 static bool check_relative(Shape *s)
 {
     int64_t width = s->attrs->heads * s->attrs->head_dim;
+    if (s->count < op_attention_inputs(s->op))
+        return no(s, "expected q, k, v, two tables and the buckets");
     if (!check_heads(s))
         return false;
     if (s->attrs->heads != s->attrs->kv_heads || !is_matrix(s, 3, width) || !is_matrix(s, 4, width) ||
@@ -82,7 +106,7 @@ static bool check_relative(Shape *s)
 
 SHAPE(relative_attention)
 {
-    if (!check_relative(s))
+    if (!check_relative(s) || !check_scores(s))
         return false;
     s->results[0] = IN(0);
     s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
@@ -92,14 +116,7 @@ SHAPE(relative_attention)
 
 SHAPE(relative_attention_grad)
 {
-    if (!check_relative(s))
-        return false;
-    if (!type_equal(IN(6), IN(0)) || !type_equal(IN(8), IN(0)) || !is_matrix(s, 7, s->attrs->heads))
-        return no(s, "o, lse and do are not those of this attention");
-    for (int i = 0; i < 5; i++)
-        s->results[i] = IN(i);
-    s->result_count = 5;
-    return true;
+    return check_relative(s) && check_grad(s, 6, 5);
 }
 
 /* One target for each row of x. */

@@ -8,6 +8,7 @@
  * requires: expanded graph in topological order; provides: kernels, buffers; keeps: the graph. */
 #include <string.h>
 
+#include "passes/passes.h"
 #include "passes/schedule_build.h"
 
 enum {
@@ -41,6 +42,7 @@ typedef struct Fuser {
     int *cost;              /* of computing it in place */
     int *need;              /* the last kernel that computing it in place waits for */
     int *ready;             /* the kernel that puts it in memory */
+    const bool *of_scores;  /* attention's kernel computes it */
     bool failed;
 } Fuser;
 
@@ -217,8 +219,11 @@ static void mark_stored(Fuser *f)
     for (int i = 0; i < f->graph->node_count; i++) {
         const Node *node = f->graph->nodes[i];
         OpClass class = op_info[node->op].class;
+        if (f->of_scores[node->id])
+            continue;
+        int own = op_attention_inputs(node->op);
         if (class == OC_GEMM || class == OC_FUSED || node->op == OP_SCATTER)
-            for (int k = 0; k < node->input_count; k++)
+            for (int k = 0; k < (own ? own : node->input_count); k++)
                 if (class != OC_GEMM || k == 0 || node->attrs.ta)
                     store_operand(f, node->inputs[k]);
         if (node->op == OP_SLICE && is_rows(node))
@@ -239,7 +244,7 @@ static void mark_stored(Fuser *f)
     /* Costs from the leaves up: a value that would be dear to compute again goes to memory too. */
     for (int i = 0; i < f->graph->node_count; i++) {
         const Node *node = f->graph->nodes[i];
-        if (f->absorbed[node->id] || !is_rows(node) || node->type.dtype != DT_F32)
+        if (f->absorbed[node->id] || f->of_scores[node->id] || !is_rows(node) || node->type.dtype != DT_F32)
             continue;
         int cost = op_cost(node);
         for (int k = 0; k < node->input_count; k++) {
@@ -404,7 +409,7 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
     if (f->claims[node->id]) {
         for (const Claim *claim = f->claims[node->id]; claim; claim = claim->next)
             add_gradient(f, node, claim->param);
-    } else if (f->absorbed[node->id]) {
+    } else if (f->absorbed[node->id] || f->of_scores[node->id]) {
         return;
     } else if (f->anchor_of[node->id]) {
         const Node *product = f->anchor_of[node->id];
@@ -483,10 +488,11 @@ bool fuse(Schedule *schedule, AttentionWork *attention_work, Arena *arena, Diag 
     f.cost = ARENA_ARRAY(arena, int, n);
     f.need = ARENA_ARRAY(arena, int, n);
     f.ready = ARENA_ARRAY(arena, int, n);
+    f.of_scores = scores_only(graph, arena);
     schedule->buffer_of = ARENA_ARRAY(arena, Buffer *, n);
     for (int i = 0; i < n; i++) {
         Node *node = graph->nodes[i];
-        if (!can_compile(node))
+        if (!f.of_scores[i] && !can_compile(node))
             fail(&f, node);
         for (int k = 0; k < node->input_count; k++)
             f.user[node->inputs[k]->id] = node;

@@ -191,11 +191,23 @@ GRAD(softmax)
     dx[0] = b_sub(g, weighted, b_mul(g, n, b_sum(g, weighted, -1)));
 }
 
-/* o = P v, P = softmax(s q k'): dv = P' do, dP = do v', dS = P (dP - rowsum(do o)), dq = s dS k, dk = s dS' q */
+/* The backward node of attention: its own operands, o, lse, do, and which scores count and what is added to them. */
+static Node *attention_grad(Graph *g, Node *n, Op op, Node *dy)
+{
+    Node *inputs[OP_MAX_INPUTS];
+    int own = op_attention_inputs(n->op), count = 0;
+    for (int i = 0; i < own; i++)
+        inputs[count++] = n->inputs[i];
+    inputs[count++] = b_result(g, n, 0), inputs[count++] = b_result(g, n, 1), inputs[count++] = dy;
+    for (int i = own; i < n->input_count; i++)
+        inputs[count++] = n->inputs[i];
+    return graph_add(g, op, &n->attrs, count, inputs);
+}
+
+/* o = P v, P = softmax(s q k' + b): dv = P' do, dP = do v', dS = P (dP - rowsum(do o)), dq = s dS k, dk = s dS' q */
 GRAD(attention)
 {
-    Node *inputs[] = {A, B, n->inputs[2], b_result(g, n, 0), b_result(g, n, 1), DY};
-    Node *all = graph_add(g, OP_ATTENTION_GRAD, &n->attrs, 6, inputs);
+    Node *all = attention_grad(g, n, OP_ATTENTION_GRAD, DY);
     for (int i = 0; i < 3; i++)
         dx[i] = b_result(g, all, i);
 }
@@ -203,11 +215,7 @@ GRAD(attention)
 /* the same with s + q Kr[c] + k Qr[c] for the scores: dKr and dQr are sums over all pairs of a distance in bucket c */
 GRAD(relative_attention)
 {
-    Node *inputs[9] = {NULL};
-    for (int i = 0; i < 6; i++)
-        inputs[i] = n->inputs[i];
-    inputs[6] = b_result(g, n, 0), inputs[7] = b_result(g, n, 1), inputs[8] = DY;
-    Node *all = graph_add(g, OP_RELATIVE_ATTENTION_GRAD, &n->attrs, 9, inputs);
+    Node *all = attention_grad(g, n, OP_RELATIVE_ATTENTION_GRAD, DY);
     for (int i = 0; i < 3; i++)
         dx[i] = b_result(g, all, i);
     if (n->attrs.index & 1)

@@ -11,5 +11,7 @@ bool simplify_graph(Graph *graph, Arena *scratch);
 Node *expand_node(Graph *graph, Node *node);
 /* A node without the views that only rename it (sites). */
 Node *skip_sites(Node *node);
+/* By id: only which scores of an attention count, and what is added to them, is made from it.  The graph is in topological order. */
+bool *scores_only(const Graph *graph, Arena *arena);
 /* The value of a scalar constant; false when it is none. */
 bool const_value(const Node *node, double *value);

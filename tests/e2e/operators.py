@@ -14,8 +14,9 @@ import tempfile
 import numpy as np
 from common import Checks, error, load, save
 
-VOCABULARY, HEADS, B, T = 11, 4, 2, 9
+VOCABULARY, HEADS, B = 11, 4, 2
 SIZES = 5, 16  # of a head: whole vectors and less
+T, LONG = 9, 150  # tokens; attention works on 64 together
 LIMIT = 2e-5
 
 MODEL = """model operators {{
@@ -25,6 +26,7 @@ MODEL = """model operators {{
     dim heads = 4;
     dim dh = d / heads;
     const f[i in 0:2] = 100 ^ (-i / 2);
+    const slope[i in 0:heads] = 2 ^ (-i - 1);
     input tokens: i32[T];
     input labels: i32[T];
     weight E: [vocab, d] as embed = "E";
@@ -95,12 +97,20 @@ def turned(x, frequencies=(1, 0.1)):
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle), x[..., 2 * n:]], -1)
 
 
-def attention(q, k, v, scale=1.0, mask=None):
-    scores = scale * (q @ k.swapaxes(-1, -2))
-    return merged(softmax(np.where(np.tril(np.ones((T, T), bool)) if mask is None else mask, scores, -1e30)) @ v)
+def attention(q, k, v, scale=1.0, mask=None, bias=0.0):
+    """A query that sees nothing gets nothing."""
+    scores, mask = scale * (q @ k.swapaxes(-1, -2)) + bias, np.tril(np.ones((T, T), bool)) if mask is None else mask
+    return merged(softmax(np.where(mask, scores, -1e30)) * mask @ v)
 
 
-ROW, COL = np.arange(T)[:, None], np.arange(T)
+def set_length(length):
+    """Of the sequences from here on."""
+    global T, ROW, COL
+    T, ROW, COL = length, np.arange(length)[:, None], np.arange(length)
+
+
+SLOPE = 0.5 ** (1 + np.arange(HEADS))[:, None, None]
+QKV = "let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
 CAUSAL = "softmax(q @ k', where = col <= row) @ v"
 
 # name, the lines that make y, the same in numpy from x and the weights; how many columns y has where they are not d
@@ -183,6 +193,23 @@ CASES = [
     ("grouped heads", "let q = split_heads(x @ P, heads); let k = repeat_heads(split_heads(x[:, 0:d/2], 2) at keys, heads);"
      " let v = repeat_heads(split_heads(x[:, d/2:d], 2) at values, heads); let y = merge_heads(softmax(q @ k', where = col <= row) @ v);",
      lambda x, P, **_: attention(heads(x @ P), *(heads(part, 2).repeat(2, 1) for part in np.split(x, 2, -1)))),
+    ("biases by distance", QKV + " let y = merge_heads(softmax(q @ k' / 3 - reshape(slope, [heads, 1, 1]) * (row - col), where = col <= row) @ v);",
+     lambda x, u, P, **_: attention(heads(x @ P), heads(x * u), heads(x), 1 / 3, None, SLOPE * (COL - ROW))),
+    ("masks of other forms", QKV + " let y = merge_heads(softmax(q @ k', where = col <= row & (row - col) / 2 * 2 == row - col | col < 2) @ v);",
+     lambda x, u, P, **_: attention(heads(x @ P), heads(x * u), heads(x), 1, (COL <= ROW) & ((ROW - COL) % 2 == 0) | (COL < 2))),
+    ("queries that see nothing", QKV + " let y = x + merge_heads(softmax(q @ k', where = col < row & !(row == 5)) @ v);",
+     lambda x, u, P, **_: x + attention(heads(x @ P), heads(x * u), heads(x), 1, (COL < ROW) & (ROW != 5))),
+    ("masks and biases of each head", QKV + " let a = reshape(slope, [heads, 1, 1]);"
+     " let y = merge_heads(softmax((q @ k' - 2 * a * abs(to_f32(row - col)) + exp(-a * col)) * 0.7, where = a < 0.3 | col <= row) @ v);",
+     lambda x, u, P, **_: attention(heads(x @ P), heads(x * u), heads(x), 0.7, (SLOPE < 0.3) | (COL <= ROW),
+                                    0.7 * (np.exp(-SLOPE * COL) - 2 * SLOPE * abs(ROW - COL)))),
+    ("capped scores with biases", QKV + " let y = merge_heads(softmax(2 * tanh((q @ k' / 3 + to_f32(col - row) / 10) / 2), where = col <= row) @ v);",
+     lambda x, u, P, **_: merged(softmax(np.where(COL <= ROW, 2 * np.tanh((heads(x @ P) @ heads(x * u).swapaxes(-1, -2) / 3 + (COL - ROW) / 10) / 2),
+                                                  -1e30)) @ heads(x))),
+    ("relative terms with a mask and biases", "let c = clamp(row - col + 3, 0, 6); " + QKV + " let r = split_heads(places @ P, heads);"
+     " let y = merge_heads(softmax(q @ k' + take(q @ r', c) + 0.1 * to_f32(row) - reshape(slope, [heads, 1, 1]) * col, where = col != row + 1) @ v);",
+     lambda x, u, P, places, **_: (lambda q, r: attention(q, heads(x * u), heads(x), 1, COL != ROW + 1, 0.1 * ROW - SLOPE * COL + np.take_along_axis(
+         q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1)))(heads(x @ P), heads((places @ P)[None]))),
     ("take", "let c = clamp(row - col + 3, 0, 6); let q = split_heads(x @ P, heads);"
      " let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values; let r = split_heads(places @ P, heads);"
      " let y = merge_heads(softmax(q @ k' + take(q @ r', c), where = col <= row) @ v);",
@@ -215,7 +242,7 @@ class Operators:
                                "-o", self.folder / name) is not None
 
     def check(self, name, body, formula, columns=lambda d: d):
-        m, name = columns(self.d), f"{name}, {self.d} columns"
+        m, name = columns(self.d), f"{name}, {T} x {self.d}"
         self.weights["W"] = self.normal((m, VOCABULARY), 0.5)
         save(self.folder / "model.safetensors", self.weights)
         (self.folder / "case.ldl").write_text(MODEL.format(d=self.d, m=m, body=body))
@@ -233,10 +260,12 @@ class Operators:
 def main():
     checks, loracc = Checks(), pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        for size in SIZES:
+        for size, length in *((size, T) for size in SIZES), (SIZES[0], LONG):
+            set_length(length)
             operators = Operators(checks, loracc, pathlib.Path(folder), size)
             for case in CASES:
-                operators.check(*case)
+                if length < LONG or "q @ k'" in case[1]:
+                    operators.check(*case)
     checks.finish()
 
 

@@ -63,6 +63,11 @@ static Graph *read_body(const char *body)
                         "%o = attention %q, %ks, %vs {heads=" heads ", head_dim=3, " fields    \
                         "} : (f32[T, " width "], f32[T, " heads "])\n"                         \
                         "%y = result %o : f32[T, " width "]\n"},
+/* Scores of one head that count but where row = 2 col, and a bias of each head. */
+#define GIVEN                                                                                                           \
+    "%row = row : i32[T, 1]\n%col = col : i32[T]\n%two = add %col, %col : i32[T]\n%same = eq %row, %two : bool[T, T]\n"     \
+    "%where = not %same : bool[T, T]\n%h = table {name=\"h\"} (1, 0.25) : f32[2]\n%hs = reshape %h {dims=[2, 1, 1]} : "    \
+    "f32[2, 1, 1]\n%bias = mul %hs, %col : f32[2, 1, T]\n"
 /* The same with terms of relative positions: buckets for the distances -2 .. 2, farther ones have those of the ends. */
 #define RELATIVE(terms, tables, pair)                                                                                      \
     {OP_RELATIVE_ATTENTION,                                                                                                \
@@ -156,6 +161,12 @@ static const struct {
     ATTENTION("4", "12", "6", "kv_heads=2, scale=0.8, window=3")
     ATTENTION("4", "12", "6", "kv_heads=2, causal=1")
     ATTENTION("2", "6", "6", "kv_heads=2, scale=0.8, cap=0.5, causal=1")
+    {OP_ATTENTION, GIVEN ROWS("q", "q") ROWS("k", "k") ROWS("v", "v")
+                   "%o = attention %q, %k, %v, %where, %bias {heads=2, kv_heads=2, head_dim=3, scale=0.8, cap=3} : (f32[T, 6], f32[T, 2])\n"
+                   "%y = result %o : f32[T, 6]\n"},
+    {OP_RELATIVE_ATTENTION, GIVEN ROWS("q", "q") ROWS("k", "k") ROWS("v", "v") WEIGHT("kr", "[4, 6]")
+                            "%b = table {name=\"b\"} (0, 1, 1, 2, 3) : f32[5]\n%o = relative_attention %q, %k, %v, %kr, %kr, %b, %where, %bias "
+                            "{index=1, heads=2, kv_heads=2, head_dim=3, scale=0.5} : (f32[T, 6], f32[T, 2])\n%y = result %o : f32[T, 6]\n"},
     RELATIVE("1", WEIGHT("kr", "[4, 6]"), "%kr, %kr") RELATIVE("2", WEIGHT("qr", "[4, 6]"), "%qr, %qr")
     RELATIVE("3", WEIGHT("kr", "[4, 6]") WEIGHT("qr", "[4, 6]"), "%kr, %qr")
     {OP_RESULT, HEAD("[6, 7]", "")},

@@ -141,6 +141,7 @@ END_TEST
 /* Two heads of 4; %s: the attention. */
 #define SPELLED                                                                                \
     "model m {\n    input tokens: i32[T];\n    input labels: i32[T];\n"                        \
+    "    const slope[i in 0:2] = 3 ^ -i;\n"                                                    \
     "    weight e: [7, 8] as embed = \"e\";\n    weight Wq: [8, 8] as q = \"q\";\n"            \
     "    weight Wk: [8, 8] as k = \"k\";\n    weight Wv: [8, 8] as v = \"v\";\n"               \
     "    let x = e[tokens];\n    let q = split_heads(x @ Wq, 2);\n"                            \
@@ -162,6 +163,9 @@ static const struct {
     {"softmax(q @ k', where = col <= row) @ v", 1, true, 0},
     {"softmax(q @ k' / sqrt(4), where = col <= row) @ v", 0.5, true, 0},
     {"softmax(q @ k' / 4, where = row >= col) @ v", 0.25, true, 0},
+    {"softmax(q @ k' / 2, where = col <= row & col >= row - 2) @ v", 0.5, true, 3},
+    {"softmax(q @ k' / 2, where = row - col <= 2 & col <= row) @ v", 0.5, true, 3},
+    {"softmax(q @ k' / 2, where = row - col <= 0 & col <= row) @ v", 0.5, true, 1},
     {"softmax(0.5 * (q @ k'), where = col <= row) @ v", 0.5, true, 0},
     {"softmax(q @ k' * 0.5 / 4, where = col <= row) @ v", 0.125, true, 0},
     {"softmax((q / 2) @ k', where = col <= row) @ v", 0.5, true, 0},
@@ -203,16 +207,12 @@ START_TEST(attention_is_found_in_any_spelling)
 }
 END_TEST
 
-/* Either said to be unknown, or it means the same afterwards. */
-static const char *const odd_spellings[] = {
+/* Masks and biases that are functions of head, row and col. */
+static const char *const given_scores[] = {
     "softmax(q @ k', where = col < row) @ v",
     "softmax(q @ k', where = row <= col) @ v",
     "softmax(q @ k', where = col <= row | col <= 2) @ v",
     "softmax(q @ k', where = !(row < col)) @ v",
-    "softmax(q @ k' + 1, where = col <= row) @ v",
-    "softmax(q @ k' * (q @ k'), where = col <= row) @ v",
-    "softmax(q @ k' / 2, where = col <= row & col >= row - 2) @ v",
-    "softmax(q @ k' / 2, where = col <= row & row - col <= 2) @ v",
     "softmax(q @ k', where = col <= row & col > row - 0) @ v",
     "softmax(q @ k', where = col <= row & col > row - 0 & col > row - 2) @ v",
     "softmax(q @ k', where = col <= row & col > row - (-1)) @ v",
@@ -223,6 +223,41 @@ static const char *const odd_spellings[] = {
     "softmax(q @ k', where = 1 <= 2) @ v",
     "softmax(q @ k', where = 2 < 1) @ v",
     "softmax(q @ k', where = col <= 2) @ v",
+    "softmax(q @ k' + 1, where = col <= row) @ v",
+    "softmax(q @ k' + col, where = col <= row) @ v",
+    "softmax(q @ k' / 2 - 0.3 * to_f32(row - col), where = col <= row) @ v",
+    "softmax(0.3 * (q @ k' - abs(to_f32(row - col)))) @ v",
+    "softmax(0.5 * tanh((q @ k' + sqrt(to_f32(col))) / 0.5), where = row != col | row == 0) @ v",
+    "softmax(q @ k' / 2 - reshape(slope, [2, 1, 1]) * (row - col), where = col <= row) @ v",
+    "softmax((reshape(slope, [2, 1, 1]) * col + q @ k' / 2 + reshape(slope, [2, 1, 1])) * 3, where = col < reshape(slope, [2, 1, 1])) @ v",
+};
+enum { GIVEN_SCORES = sizeof given_scores / sizeof *given_scores };
+
+START_TEST(recognise_finds_masks_and_biases_of_positions)
+{
+    Graph *graph = spelled(given_scores[_i]), *before = graph_clone(graph, arena);
+    Run run;
+    run_begin(&run, false, NULL);
+    run_pass(&run, graph, "peft");
+    run_pass(&run, graph, "simplify");
+    run_pass(&run, graph, "recognise");
+    run_end(&run, NULL);
+    expect_same_outputs(before, graph, (Leaves){0}, false, 1e-12, given_scores[_i]);
+    int found = 0;
+    for (int i = 0; i < graph->node_count; i++)
+        found += graph->nodes[i]->op == OP_ATTENTION;
+    ck_assert_int_eq(found, 1);
+}
+END_TEST
+
+/* Either said to be unknown, or it means the same afterwards. */
+static const char *const odd_spellings[] = {
+    "softmax(q @ k' * (q @ k'), where = col <= row) @ v",
+    "softmax(q @ k' * row, where = col <= row) @ v",
+    "softmax(q @ k' + q @ k' / 2, where = col <= row) @ v",
+    "softmax(q @ k' + log(2 + abs(q @ k')), where = col <= row) @ v",
+    "softmax(q @ k', where = q @ k' > 0.1) @ v",
+    "softmax(q @ k', where = col <= row & q @ k' > -1) @ v",
     "dropout(softmax(q @ k', where = col <= row), 0.5) @ v",
     "(2 * softmax(q @ k', where = col <= row)) @ v",
     "softmax(tanh(q @ k'), where = col <= row) @ v",
@@ -495,6 +530,7 @@ int main(void)
     tcase_add_loop_test(tc, passes_keep_what_is_inferred, 0, 2 * MODELS);
     tcase_add_loop_test(tc, attention_is_found_in_any_spelling, 0, SPELLINGS);
     tcase_add_loop_test(tc, what_is_not_attention_is_not_taken_for_it, 0, ODD_SPELLINGS);
+    tcase_add_loop_test(tc, recognise_finds_masks_and_biases_of_positions, 0, GIVEN_SCORES);
     tcase_add_test(tc, tables_of_relative_positions_have_the_rows_in_reach);
     tcase_add_test(tc, the_loss_is_fused_with_the_head_and_its_bias);
     tcase_add_loop_test(tc, nothing_below_what_is_trained_is_differentiated, 0, 2);
