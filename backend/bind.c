@@ -142,6 +142,8 @@ void bind_expression(Binding *b, const Node *node)
     char width[32];
     snprintf(width, sizeof width, ":%d.%lld", node->type.rank, (long long)node_columns(node));
     text_add(&b->signature, width);
+    if (node->op == OP_GATHER)
+        bind_note(b, "#%lld", (long long)node->inputs[0]->type.dim[0]);
     const Buffer *buffer = b->schedule->buffer_of[node->id];
     if (buffer && !is_own(b->kernel, node)) {
         b->operand[node->id] = bind_buffer(b, buffer);

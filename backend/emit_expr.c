@@ -1,6 +1,7 @@
 /* emit_expr.c - see emit_expr.h. */
 #include "backend/emit_expr.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "backend/emit_block.h"
@@ -109,12 +110,11 @@ static Val lookup_panels(Expr *x, Operand operand, const Stored *stored, Val ind
     return panel_column(e, stored->store, stored->rows, panel, lane, column);
 }
 
-static Val lookup(Expr *x, const Node *node, Val column)
+/* 16 elements of a row that there is. */
+static Val lookup_row(Expr *x, const Node *node, Val index, Val column)
 {
     Emit *e = x->e;
     const Node *table = skip_views(node->inputs[0]);
-    Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
-    index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
     Operand operand = memory_of(x, table);
     const Stored *stored = table->op == OP_PARAM ? &x->binding->schedule->stored[table->param->index] : NULL;
     if (!stored || stored->layout == STORED_ROWS)
@@ -127,6 +127,17 @@ static Val lookup(Expr *x, const Node *node, Val column)
         return ll_load(e, e->t_vec, at, 64);
     }
     return lookup_panels(x, operand, stored, index, column);
+}
+
+/* NaN where there is no such row. */
+static Val lookup(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    Val index = LLVMBuildExtractElement(e->builder, vexpr_value(x, node->inputs[1], column), ll_i32(e, 0), "");
+    index = LLVMBuildSExt(e->builder, index, e->t_i64, "");
+    Val known = ll_is_row(e, index, node->inputs[0]->type.dim[0]);
+    Val row = lookup_row(x, node, ll_select(e, known, index, ll_i64(e, 0)), column);
+    return ll_select(e, ll_splat(e, known), row, ll_vec(e, NAN));
 }
 
 static Val vector_param(Expr *x, const Node *node, Val column)

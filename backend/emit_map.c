@@ -78,7 +78,14 @@ MAP(mul)
 MAP(div)
 {
     unify(m);
-    return is_float(A) ? ll_fdiv(E, A, B) : ll_div(E, A, B);
+    if (is_float(A))
+        return ll_fdiv(E, A, B);
+    /* What the machine traps on: by zero, which gives 0, and -2^31 by -1, which gives itself. */
+    Val zero = LLVMBuildICmp(E->builder, LLVMIntEQ, B, ll_ivec(E, 0), "");
+    Val least = LLVMBuildAnd(E->builder, LLVMBuildICmp(E->builder, LLVMIntEQ, A, ll_ivec(E, INT32_MIN), ""),
+                             LLVMBuildICmp(E->builder, LLVMIntEQ, B, ll_ivec(E, -1), ""), "");
+    Val divisor = ll_select(E, LLVMBuildOr(E->builder, zero, least, ""), ll_ivec(E, 1), B);
+    return ll_select(E, zero, ll_ivec(E, 0), ll_div(E, A, divisor));
 }
 
 MAP(maximum)

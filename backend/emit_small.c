@@ -208,6 +208,7 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
     Val source = ll_at(e, operand_pointer(e, from), ll_mul(e, rows.index, ll_i64(e, from.pitch)));
     Val value = ll_load(e, e->t_vec, ll_at(e, source, ll_mul(e, column, ll_i64(e, 4))), 4);
     value = ll_select(e, mask, value, ll_vec(e, 0));
+    If known = if_begin(e, ll_is_row(e, index, kernel->anchor->type.dim[0]));
     if (!stored || stored->layout == STORED_ROWS) {
         Val at = ll_at(e, gradient, ll_mul(e, index, ll_i64(e, to.pitch)));
         at = ll_at(e, at, ll_mul(e, column, ll_i64(e, 4)));
@@ -215,6 +216,7 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
     } else {
         add_to_panels(e, stored, gradient, index, column, value);
     }
+    if_end(e, &known);
     loop_end(e, &rows, NULL, NULL);
     emit_return(e);
 }

@@ -175,6 +175,11 @@ Val ll_div(Emit *e, Val a, Val b)
     return LLVMBuildSDiv(e->builder, a, b, "");
 }
 
+Val ll_is_row(Emit *e, Val index, int64_t rows)
+{
+    return LLVMBuildICmp(e->builder, LLVMIntULT, index, ll_i64(e, rows), "");
+}
+
 Val ll_rem(Emit *e, Val a, Val b)
 {
     return LLVMBuildSRem(e->builder, a, b, "");

@@ -135,6 +135,8 @@ void emit_rest(Emit *e, Val row, Val end, int most, RowsCode *code, void *user);
 #define CONTEXT_F32(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_f32)
 #define CONTEXT_PTR(e, context, field) context_load((e), (context), offsetof(LrtContext, field), (e)->t_ptr)
 Val context_load(Emit *e, Val context, size_t offset, LLVMTypeRef type);
+/* Whether an index (i64) is one of 0 .. rows - 1. */
+Val ll_is_row(Emit *e, Val index, int64_t rows);
 /* How many rows there are: of tokens (DIM_T), asked for (DIM_R), of sequences (DIM_Q), or `row_dim` itself (i64). */
 Val ll_rows(Emit *e, Val context, int64_t row_dim);
 

@@ -12,6 +12,7 @@
 #include "frontend/main_initial.h"
 #include "ir/text.h"
 #include "passes/pass.h"
+#include "passes/passes.h"
 #include "passes/peft/config.h"
 #include "passes/report.h"
 #include "runtime/lrt_abi.h"
@@ -274,6 +275,18 @@ static bool has_input(const Graph *graph, const char *name, DType dtype)
     return false;
 }
 
+/* Where tables have rows for fewer positions than the description's `context` says, or it says nothing. */
+static bool limit_positions(Driver *d)
+{
+    enum { LEARNED = 1 << 16 }; /* tokens that methods may add */
+    int64_t upto = d->schedule.max_length + LEARNED, found = positions_of_tables(d->graph, upto);
+    if (found == 0)
+        diag_error(&d->diag, nowhere, "'%s': a lookup by positions has no row for the first of them", d->options.input);
+    if (found < upto && (!d->graph->context || found < d->graph->context))
+        d->graph->context = found;
+    return found > 0;
+}
+
 /* What the runtime needs to know of the model, before passes take it apart. */
 static void describe_model(Driver *d)
 {
@@ -375,7 +388,7 @@ static bool compile(Driver *d)
     if (!read_types(d) || !try_adapter(d))
         return false;
     describe_model(d);
-    if (!run_passes(d, &stopped) || stopped)
+    if (!limit_positions(d) || !run_passes(d, &stopped) || stopped)
         return d->diag.errors == 0;
     if (!check_fresh(d))
         return false;

@@ -163,7 +163,7 @@ static void eval_elements(Eval *e)
         for (int k = 0; k < count; k++)
             in[k] = e->in[k]->data[w.offset[k]];
         double result = eval_map(e->node->op, in);
-        e->out->data[i] = e->node->type.dtype == DT_I32 ? trunc(result) : result;
+        e->out->data[i] = e->node->type.dtype != DT_I32 ? result : isfinite(result) ? trunc(result) : 0; /* by zero: 0 */
     }
 }
 

@@ -5,16 +5,16 @@
 
 #include "ir/build.h"
 #include "ir/eval.h"
+#include "passes/passes.h"
 
-/* The value of an integer expression over row and col at one pair of positions; false: it is none. */
-static bool index_at(const Node *node, double row, double col, double *value)
+bool index_at(const Node *node, double row, double col, double *value)
 {
     double in[3];
-    if (node->op == OP_ROW || node->op == OP_COL || node->op == OP_CONST) {
-        *value = node->op == OP_ROW ? row : node->op == OP_COL ? col : node->attrs.value;
+    if (node->op == OP_ROW || node->op == OP_POSITIONS || node->op == OP_COL || node->op == OP_CONST) {
+        *value = node->op == OP_COL ? col : node->op == OP_CONST ? node->attrs.value : row;
         return true;
     }
-    if (node->op == OP_BROADCAST)
+    if (node->op == OP_BROADCAST || node->op == OP_RESHAPE)
         return index_at(node->inputs[0], row, col, value);
     if (!eval_is_map(node->op) || node->op == OP_DROPOUT || node->input_count > 3)
         return false;
@@ -23,7 +23,7 @@ static bool index_at(const Node *node, double row, double col, double *value)
             return false;
     *value = eval_map(node->op, in);
     if (node->type.dtype == DT_I32)
-        *value = trunc(*value);
+        *value = isfinite(*value) ? trunc(*value) : 0;
     return true;
 }
 

@@ -12,6 +12,20 @@ static bool reads_rows(const Node *node, int k)
     return node->op == OP_SPLIT_HEADS || class == OC_MAP || class == OC_REDUCE || class == OC_EXPAND;
 }
 
+int64_t positions_of_tables(const Graph *graph, int64_t upto)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        double index;
+        if (node->op != OP_GATHER || node->inputs[1]->type.dim[0] != DIM_T || !dim_is_fixed(node->inputs[0]->type.dim[0]))
+            continue;
+        for (int64_t p = 0; p < upto && index_at(node->inputs[1], (double)p, 0, &index); p++)
+            if (index < 0 || index >= (double)node->inputs[0]->type.dim[0])
+                upto = p;
+    }
+    return upto;
+}
+
 bool pass_tables(Graph *graph, PassContext *context)
 {
     int count = graph->node_count;

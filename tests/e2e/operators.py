@@ -129,6 +129,8 @@ CASES = [
      lambda x, u, **_: x * np.floor(ROW * 0.3) + np.ceil(ROW * 0.3) * u),
     ("integers", "let n = clamp(positions - 2, 0, 3) * 2 + tokens / 3; let y = x * to_f32(reshape(n, [T, 1]));",
      lambda x, ids, **_: x * (np.clip(COL - 2, 0, 3) * 2 + ids // 3)[..., None]),
+    ("integers by integers", "let n = (tokens - 5) / (positions - 2); let y = x * to_f32(reshape(n, [T, 1]));",
+     lambda x, ids, **_: x * np.trunc(np.divide(ids - 5, COL - 2, out=np.zeros(ids.shape), where=COL != 2))[..., None]),
     ("integers of reals", "let t = to_f32(reshape(positions, [T, 1])) - 4; let y = x * to_f32(to_i32(t * 0.7));",
      lambda x, **_: x * np.trunc((ROW - 4) * 0.7)),
     ("tables", "let y = x + table[clamp(positions, 0, 5)];",
@@ -256,6 +258,21 @@ class Operators:
             done = self.checks.run(self.folder / "train", "--tensors", self.folder / "batches", "--check")
             self.checks.that(done is not None, f"{name}: gradients")
 
+    def check_missing_rows(self):
+        """Where a lookup has no row stands no number, and positions without one are refused."""
+        self.weights["W"] = self.normal((self.d, VOCABULARY), 0.5)
+        save(self.folder / "model.safetensors", self.weights)
+        (self.folder / "case.ldl").write_text(MODEL.format(d=self.d, m="d", body="let y = x + table[tokens - 4];"))
+        if self.compile("case") and self.checks.run(self.folder / "case", "--logits", self.folder / "in", self.folder / "out") is not None:
+            none = np.isnan(load(self.folder / "out")["logits"]).all(-1)
+            self.checks.that((none == ((self.ids < 4) | (self.ids >= 10))).all(), "rows that are not there")
+        if self.compile("train", "--method", "full"):
+            self.checks.run(self.folder / "train", "--tensors", self.folder / "batches", "--check", fails=1)
+        (self.folder / "case.ldl").write_text(MODEL.format(d=self.d, m="d", body="let y = x + table[positions + 2];"))
+        if self.compile("case"):
+            self.checks.that(json.loads(self.checks.run(self.folder / "case", "--info", "--json"))["max_length"] == 4, "positions without rows")
+            self.checks.run(self.folder / "case", "--logits", self.folder / "in", self.folder / "out", fails=2)
+
 
 def main():
     checks, loracc = Checks(), pathlib.Path(sys.argv[1]).resolve()
@@ -266,6 +283,7 @@ def main():
             for case in CASES:
                 if length < LONG or "q @ k'" in case[1]:
                     operators.check(*case)
+        operators.check_missing_rows()
     checks.finish()
 
 
