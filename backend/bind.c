@@ -162,9 +162,9 @@ void bind_expression(Binding *b, const Node *node)
 }
 
 /* Room for `floats` more numbers of the program's tables; their offset in bytes. */
-static int64_t add_const(Binding *b, const double *values, int64_t count, int kind, int64_t floats)
+static int64_t add_const(Binding *b, const double *values, int64_t count, int64_t form, int64_t floats)
 {
-    struct ConstTable table = {values, count, kind, b->const_count * 4};
+    struct ConstTable table = {values, count, form, b->const_count * 4};
     ARENA_PUSH(b->arena, b->tables, b->table_count, b->table_capacity, table);
     float *data = ARENA_ARRAY(b->arena, float, b->const_count + floats);
     if (b->const_count)
@@ -175,27 +175,28 @@ static int64_t add_const(Binding *b, const double *values, int64_t count, int ki
 }
 
 /* -1: not there yet. */
-static int64_t find_const(const Binding *b, const double *values, int64_t count, int kind)
+static int64_t find_const(const Binding *b, const double *values, int64_t count, int64_t form)
 {
     for (int i = 0; i < b->table_count; i++)
-        if (b->tables[i].kind == kind && b->tables[i].count == count &&
+        if (b->tables[i].form == form && b->tables[i].count == count &&
             !memcmp(b->tables[i].values, values, sizeof(double) * (size_t)count))
             return b->tables[i].offset;
     return -1;
 }
 
-enum { CONST_ANGLES, CONST_PLAIN };
+enum { FORM_ANGLES };
 
 Operand bind_table(Binding *b, const Node *table)
 {
-    int64_t count = table->type.dim[0], offset = find_const(b, table->data, count, CONST_PLAIN);
+    int64_t count = type_elements(table->type, NULL), columns = table->type.rank == 2 ? table->type.dim[1] : count;
+    int64_t pitch = row_pitch(columns) / 4, offset = find_const(b, table->data, count, columns);
     if (offset < 0) {
-        int64_t padded = (count + LANES - 1) / LANES * LANES;
-        offset = add_const(b, table->data, count, CONST_PLAIN, padded);
+        int64_t floats = (count / columns * pitch + 2 * LANES - 1) / LANES * LANES; /* room to read a vector past the last number */
+        offset = add_const(b, table->data, count, columns, floats);
         for (int64_t i = 0; i < count; i++)
-            b->const_data[offset / 4 + i] = (float)table->data[i];
+            b->const_data[offset / 4 + i / columns * pitch + i % columns] = (float)table->data[i];
     }
-    return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, 0);
+    return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, 4 * pitch);
 }
 
 /* Frequencies and angles are f32, as the models were trained with: at position 1000 their rounding is felt in the scores.
@@ -205,10 +206,10 @@ Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch)
     int64_t count = frequencies->type.dim[0], padded = (count + LANES - 1) / LANES * LANES;
     int64_t positions = b->schedule->options.max_length;
     *pitch = 2 * padded * 4;
-    int64_t offset = find_const(b, frequencies->data, count, CONST_ANGLES);
+    int64_t offset = find_const(b, frequencies->data, count, FORM_ANGLES);
     if (offset >= 0)
         return bind_operand(b, LRT_BASE_CONST, (uint64_t)offset, *pitch);
-    offset = add_const(b, frequencies->data, count, CONST_ANGLES, positions * 2 * padded);
+    offset = add_const(b, frequencies->data, count, FORM_ANGLES, positions * 2 * padded);
     for (int64_t p = 0; p < positions; p++) {
         float *row = b->const_data + offset / 4 + p * 2 * padded;
         for (int64_t i = 0; i < count; i++) {

@@ -22,11 +22,11 @@ typedef struct Binding {
     int *number;               /* order in which the walk met the node */
     Operand *operand;          /* leaves: where they lie */
     int next_number;
-    /* tables that the program carries: rotary angles */
+    /* tables that the program carries: consts, rotary angles */
     struct ConstTable {
         const double *values;
         int64_t count;
-        int kind; /* what is made of the values */
+        int64_t form; /* what is made of the values: rows of so many columns, 0: angles */
         int64_t offset;
     } *tables;
     int table_count, table_capacity;
@@ -48,7 +48,7 @@ Operand bind_param(Binding *b, const Param *param);
 Operand bind_gradient(Binding *b, const Param *param);
 /* Everything that computing `node` in place needs.  Nodes in `own` (a kernel's outputs) are computed even if they are in memory. */
 void bind_expression(Binding *b, const Node *node);
-/* The numbers of an OP_TABLE, f32. */
+/* The numbers of an OP_TABLE, f32: a matrix as rows, else one behind the other. */
 Operand bind_table(Binding *b, const Node *table);
 /* cos and sin of position * frequency: [max_length][2 * padded frequencies] f32. */
 Operand bind_rotary(Binding *b, const Node *frequencies, int64_t *pitch);

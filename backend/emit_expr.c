@@ -96,7 +96,7 @@ static const Node *skip_views(const Node *node)
 static Operand memory_of(Expr *x, const Node *node)
 {
     node = skip_views(node);
-    if (node->op != OP_PARAM && !x->binding->schedule->buffer_of[node->id])
+    if (node->op != OP_PARAM && node->op != OP_TABLE && !x->binding->schedule->buffer_of[node->id])
         ice("'%s' is not in memory", op_info[node->op].text);
     return x->binding->operand[node->id];
 }
@@ -117,6 +117,10 @@ static Val lookup_row(Expr *x, const Node *node, Val index, Val column)
     const Node *table = skip_views(node->inputs[0]);
     Operand operand = memory_of(x, table);
     const Stored *stored = table->op == OP_PARAM ? &x->binding->schedule->stored[table->param->index] : NULL;
+    if (table->type.rank == 1) {
+        Val at = ll_at(e, operand_pointer(e, operand), ll_mul(e, index, ll_i64(e, 4)));
+        return ll_splat(e, ll_load(e, e->t_f32, at, 4));
+    }
     if (!stored || stored->layout == STORED_ROWS)
         return load_columns(x, operand, index, column, node_columns(node) == 1);
     if (!stored->flipped && stored->store != LRT_STORE_F32)
@@ -150,6 +154,19 @@ static Val vector_param(Expr *x, const Node *node, Val column)
     if (stored->columns == 1)
         return ll_splat(e, ll_load(e, e->t_f32, at, 4));
     return ll_load(e, e->t_vec, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+}
+
+/* A vector of numbers; among the scores of attention one number, that of the head. */
+static Val vector_table(Expr *x, const Node *node, Val column)
+{
+    Emit *e = x->e;
+    const Type *type = &node->type;
+    if (!x->head && type->rank == 2 && type->dim[0] > 1)
+        ice("matrix of numbers used element by element");
+    bool one = x->head || type->dim[type->rank - 1] == 1;
+    Val number = x->head ? x->head : one ? ll_i64(e, 0) : column;
+    Val at = ll_at(e, operand_pointer(e, x->binding->operand[node->id]), ll_mul(e, number, ll_i64(e, 4)));
+    return one ? ll_splat(e, ll_load(e, e->t_f32, at, 4)) : ll_load(e, e->t_vec, at, 4);
 }
 
 /* The row of a sequence's first (last) token; of a gradient: what stands at that token, zero at the others. */
@@ -361,10 +378,8 @@ static Val compute(Expr *x, const Node *node, Val column)
         return input_value(x, node);
     case OP_PARAM:
         return vector_param(x, node, column);
-    case OP_TABLE: {
-        Val at = ll_at(e, operand_pointer(e, x->binding->operand[node->id]), ll_mul(e, x->head, ll_i64(e, 4)));
-        return ll_splat(e, ll_load(e, e->t_f32, at, 4));
-    }
+    case OP_TABLE:
+        return vector_table(x, node, column);
     case OP_BROADCAST:
         return vexpr_value(x, node->inputs[0], column);
     case OP_SLICE:

@@ -11,7 +11,7 @@ typedef struct Expr {
     Val *chunk_column;
     int *row_mark, *chunk_mark;
     int row_generation, chunk_generation;
-    Val head, position;      /* of an attention's query, whose keys stand in the columns; NULL elsewhere */
+    Val head, position;      /* (i64) of an attention's query, whose keys stand in the columns; NULL elsewhere */
     const Node *accumulator; /* a product's node: its value is `accumulated` */
     const Node *absent;      /* the low-rank product, whose sum the accumulator has already */
     Val accumulated;

@@ -209,7 +209,10 @@ static void emit_scatter(Emit *e, Binding *b, const Kernel *kernel, const char *
     Val value = ll_load(e, e->t_vec, ll_at(e, source, ll_mul(e, column, ll_i64(e, 4))), 4);
     value = ll_select(e, mask, value, ll_vec(e, 0));
     If known = if_begin(e, ll_is_row(e, index, kernel->anchor->type.dim[0]));
-    if (!stored || stored->layout == STORED_ROWS) {
+    if (kernel->anchor->type.rank == 1) {
+        Val at = ll_at(e, gradient, ll_mul(e, index, ll_i64(e, 4))), one = LLVMBuildExtractElement(e->builder, value, ll_i32(e, 0), "");
+        ll_store(e, ll_fadd(e, ll_load(e, e->t_f32, at, 4), one), at, 4);
+    } else if (!stored || stored->layout == STORED_ROWS) {
         Val at = ll_at(e, gradient, ll_mul(e, index, ll_i64(e, to.pitch)));
         at = ll_at(e, at, ll_mul(e, column, ll_i64(e, 4)));
         ll_store(e, ll_fadd(e, ll_load(e, e->t_vec, at, 4), value), at, 4);

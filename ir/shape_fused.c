@@ -60,16 +60,20 @@ static bool check_scores(Shape *s)
     return s->count == first + 2 || no(s, arena_format(s->arena, "expected %d operands, or two more", first));
 }
 
+/* o and lse */
+static bool give_results(Shape *s)
+{
+    s->results[0] = IN(0);
+    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
+    s->result_count = 2;
+    return check_scores(s);
+}
+
 SHAPE(attention)
 {
     if (s->count < 3)
         return no(s, "expected q, k and v");
-    if (!check_heads(s) || !check_scores(s))
-        return false;
-    s->results[0] = IN(0);
-    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
-    s->result_count = 2;
-    return true;
+    return check_heads(s) && give_results(s);
 }
 
 /* Behind those of the forward node o, lse and do; the gradients of `count` operands. */
@@ -106,12 +110,7 @@ static bool check_relative(Shape *s)
 
 SHAPE(relative_attention)
 {
-    if (!check_relative(s) || !check_scores(s))
-        return false;
-    s->results[0] = IN(0);
-    s->results[1] = type_of(DT_F32, 2, (int64_t[]){IN(0).dim[0], s->attrs->heads});
-    s->result_count = 2;
-    return true;
+    return check_relative(s) && give_results(s);
 }
 
 SHAPE(relative_attention_grad)

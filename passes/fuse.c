@@ -453,12 +453,18 @@ static bool is_given(const Node *input)
     return false;
 }
 
+/* Whether it lies in memory from the start. */
+static bool is_stored_leaf(const Node *node)
+{
+    return node->op == OP_PARAM || node->op == OP_TABLE;
+}
+
 static bool can_compile(const Node *node)
 {
     OpClass class = op_info[node->op].class;
-    if (node->op == OP_HEAD_TILE && node->inputs[0]->op != OP_PARAM)
+    if (node->op == OP_HEAD_TILE && !is_stored_leaf(node->inputs[0]))
         return false;
-    if (class == OC_EXPAND || (node->op == OP_GATHER && node->inputs[0]->op != OP_PARAM && node_row_dim(node->inputs[0]) <= 0))
+    if (class == OC_EXPAND || (node->op == OP_GATHER && !is_stored_leaf(node->inputs[0]) && node_row_dim(node->inputs[0]) <= 0))
         return false;
     if (node->op == OP_INPUT && !is_given(node))
         return false;

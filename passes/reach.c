@@ -20,7 +20,7 @@ static Node *narrow(Reach *r, Node *node);
 static Node *narrow_lookup(Reach *r, const Node *node)
 {
     Graph *g = r->graph;
-    if (node->inputs[0]->op != OP_PARAM || node->inputs[1]->op != OP_POSITIONS)
+    if (node->inputs[1]->op != OP_POSITIONS)
         return NULL;
     Node *places = graph_leaf(g, OP_POSITIONS, type_of(DT_I32, 1, &r->in_reach), NULL);
     if (r->first) {

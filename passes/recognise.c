@@ -244,11 +244,11 @@ static bool *find_given(const Graph *graph, Arena *arena)
     bool *given = ARENA_ARRAY(arena, bool, graph->node_count + 1);
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
-        bool by_heads = node->op == OP_RESHAPE && node->inputs[0]->op == OP_TABLE && node->type.rank == 3 && node->type.dim[1] == 1 &&
-                        node->type.dim[2] == 1; /* a const [heads], a number for each head */
+        /* a number for each head */
+        bool by_heads = node->op == OP_TABLE && node->type.rank == 3 && node->type.dim[1] == 1 && node->type.dim[2] == 1;
         given[i] = node->op == OP_ROW || node->op == OP_COL || node->op == OP_CONST || by_heads ||
                    (op_info[node->op].class == OC_MAP && !(op_info[node->op].attrs & A_RATE)) || node->op == OP_BROADCAST;
-        for (int k = 0; k < node->input_count && !by_heads; k++)
+        for (int k = 0; k < node->input_count; k++)
             given[i] = given[i] && given[node->inputs[k]->id];
     }
     return given;

@@ -268,6 +268,16 @@ RULE(broadcast_operand)
     return NULL;
 }
 
+/* Numbers known at compile time have the shape that is asked for. */
+RULE(reshape_table)
+{
+    if (n->op != OP_RESHAPE || A->op != OP_TABLE)
+        return NULL;
+    Node *table = graph_leaf(g, OP_TABLE, n->type, &A->attrs);
+    table->data = A->data;
+    return table;
+}
+
 /* Numbers only: compute it now. */
 RULE(fold)
 {
@@ -284,7 +294,7 @@ static Rule *const rules[] = {
     rule_merge_split,  rule_merge_part,         rule_merge_rope,     rule_merge_map,  rule_merge_sum,     rule_merge_where,
     rule_split_merge,  rule_merge_composite,    rule_tile_map,       rule_pad_columns, rule_linear_sum,   rule_permute_twice,
     rule_neg_twice,    rule_transposed_operand, rule_neutral,        rule_reshape_twice, rule_same_shape, rule_broadcast_operand,
-    rule_fold,
+    rule_reshape_table, rule_fold,
 };
 
 static Node *apply(Graph *graph, Node *node)

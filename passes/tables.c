@@ -1,5 +1,5 @@
-/* tables.c - a parameter that is a value of its own (not a product's right operand, not looked up) becomes a lookup of all its rows:
- * kernels compute rows, and so the rows of a table are computed, and differentiated, as those of tokens are. */
+/* tables.c - a parameter, or a const matrix, that is a value of its own (not a product's right operand, not looked up) becomes a lookup
+ * of all its rows: kernels compute rows, and so the rows of a table are computed, and differentiated, as those of tokens are. */
 #include "ir/build.h"
 #include "passes/passes.h"
 
@@ -34,7 +34,7 @@ bool pass_tables(Graph *graph, PassContext *context)
         Node *node = graph->nodes[i];
         for (int k = 0; k < node->input_count; k++) {
             Node *table = node->inputs[k];
-            if (table->op != OP_PARAM || table->type.rank != 2 || table->type.dim[0] < 2 || !reads_rows(node, k))
+            if ((table->op != OP_PARAM && table->op != OP_TABLE) || table->type.rank != 2 || table->type.dim[0] < 2 || !reads_rows(node, k))
                 continue;
             if (!rows[table->id]) {
                 graph_stamp(graph, table);

@@ -27,6 +27,9 @@ MODEL = """model operators {{
     dim dh = d / heads;
     const f[i in 0:2] = 100 ^ (-i / 2);
     const slope[i in 0:heads] = 2 ^ (-i - 1);
+    const fall[j in 0:d] = 1 / (j + 1);
+    const part[j in 0:dh] = sqrt(j + 1);
+    const waves[p in 0:160, j in 0:d] = sin(p / 10 ^ (j / d));
     input tokens: i32[T];
     input labels: i32[T];
     weight E: [vocab, d] as embed = "E";
@@ -141,6 +144,14 @@ CASES = [
      " let n = clamp(positions, 0, 5); let y = x + concat(r[:, 3:d], tanh(r[:, 0:3]))[n] + r[:, 1:2][n];",
      lambda x, table, P, **_: (lambda r: x + np.concatenate([r[:, 3:], np.tanh(r[:, :3])], -1)[np.minimum(COL, 5)] + r[np.minimum(COL, 5), 1:2])(
          table @ P)),
+    ("const vectors", "let y = x * fall - fall[2] * u + tanh(fall[1:d-1])[1:2] * merge_heads(split_heads(x, heads) * part);",
+     lambda x, u, **_: (lambda f, p: x * f - f[2] * u + np.tanh(f[2]) * x * np.tile(p, HEADS))(
+         1 / (1 + np.arange(len(u))), np.sqrt(1 + np.arange(len(u) // HEADS)))),
+    ("const matrices", "let y = x * waves[positions] + (waves @ P)[tokens * 9] + tanh(waves * u)[5 - clamp(positions, 0, 5)];",
+     lambda x, u, P, ids, **_: (lambda m: x * m[COL] + (m @ P)[ids * 9] + np.tanh(m * u)[5 - np.clip(COL, 0, 5)])(
+         np.sin(np.arange(160)[:, None] / 10 ** (np.arange(len(u)) / len(u))))),
+    ("lookups in vectors", "let y = x * reshape(fall[clamp(positions, 0, 9)] + u[tokens], [T, 1]);",
+     lambda x, u, ids, **_: x * (1 / (1 + np.minimum(COL, 9)) + u[ids])[..., None]),
     ("reductions", "let y = x * sum(x) + max(stop_gradient(x)) - mean(x * u);",
      lambda x, u, **_: x * x.sum(-1, keepdims=True) + x.max(-1, keepdims=True) - (x * u).mean(-1, keepdims=True)),
     ("norms", "let y = layernorm(x, 1e-5) * u + rmsnorm(x + w, 1e-5);", lambda x, u, w, **_: norm(x) * u + rms(x + w)),

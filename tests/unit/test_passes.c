@@ -122,6 +122,17 @@ static void check_pipeline(int model, bool training, const PeftSpec *spec)
     run_end(&run, NULL);
 }
 
+/* The pipeline up to and with the pass `last`, which has nothing to say. */
+static void run_until(Graph *graph, const char *last, bool training, const PeftSpec *spec)
+{
+    Run run;
+    run_begin(&run, training, spec);
+    for (int i = 0; i == 0 || strcmp(pass_table[i - 1].name, last); i++)
+        if (pass_runs(&pass_table[i], training))
+            run_pass(&run, graph, pass_table[i].name);
+    run_end(&run, NULL);
+}
+
 START_TEST(passes_keep_what_is_trained)
 {
     check_pipeline(_i, true, &models[_i].spec);
@@ -184,12 +195,7 @@ enum { SPELLINGS = sizeof spellings / sizeof *spellings };
 START_TEST(attention_is_found_in_any_spelling)
 {
     Graph *graph = spelled(spellings[_i].text), *before = graph_clone(graph, arena);
-    Run run;
-    run_begin(&run, false, NULL);
-    run_pass(&run, graph, "peft");
-    run_pass(&run, graph, "simplify");
-    run_pass(&run, graph, "recognise");
-    run_end(&run, NULL);
+    run_until(graph, "recognise", false, NULL);
     expect_same_outputs(before, graph, (Leaves){0}, false, 1e-12, spellings[_i].text);
     const Node *found = NULL;
     for (int i = 0; i < graph->node_count; i++) {
@@ -236,12 +242,7 @@ enum { GIVEN_SCORES = sizeof given_scores / sizeof *given_scores };
 START_TEST(recognise_finds_masks_and_biases_of_positions)
 {
     Graph *graph = spelled(given_scores[_i]), *before = graph_clone(graph, arena);
-    Run run;
-    run_begin(&run, false, NULL);
-    run_pass(&run, graph, "peft");
-    run_pass(&run, graph, "simplify");
-    run_pass(&run, graph, "recognise");
-    run_end(&run, NULL);
+    run_until(graph, "recognise", false, NULL);
     expect_same_outputs(before, graph, (Leaves){0}, false, 1e-12, given_scores[_i]);
     int found = 0;
     for (int i = 0; i < graph->node_count; i++)
@@ -287,12 +288,7 @@ END_TEST
 static int64_t rows_in_reach(const char *config, bool training)
 {
     Graph *graph = model_of("deberta", config);
-    Run run;
-    run_begin(&run, training, NULL);
-    const char *passes[] = {"peft", "tables", "simplify", "recognise", "reach"};
-    for (int i = 0; i < 5; i++)
-        run_pass(&run, graph, passes[i]);
-    run_end(&run, NULL);
+    run_until(graph, "reach", training, NULL);
     int64_t rows = 0;
     for (int i = 0; i < graph->node_count; i++)
         if (graph->nodes[i]->op == OP_RELATIVE_ATTENTION)
@@ -313,12 +309,7 @@ END_TEST
 static int fused_losses(const char *name, const char *config, const PeftSpec *spec)
 {
     Graph *graph = model_of(name, config);
-    Run run;
-    run_begin(&run, true, spec);
-    run_pass(&run, graph, "peft");
-    run_pass(&run, graph, "simplify");
-    run_pass(&run, graph, "recognise");
-    run_end(&run, NULL);
+    run_until(graph, "recognise", true, spec);
     int found = 0;
     for (int i = 0; i < graph->node_count; i++)
         if (graph->nodes[i]->op == OP_LINEAR_CROSS_ENTROPY)
