@@ -11,8 +11,11 @@ bool simplify_graph(Graph *graph, Arena *scratch);
 Node *expand_node(Graph *graph, Node *node);
 /* A node without the views that only rename it (sites). */
 Node *skip_sites(Node *node);
-/* The value of an expression over row (positions: the same) and col at one pair of positions; false: it depends on something else. */
-bool index_at(const Node *node, double row, double col, double *value);
+/* An expression of row (positions: the same), col and numbers, to be evaluated at many pairs of positions; NULL: it depends on something
+ * else. */
+typedef struct IndexCode IndexCode;
+IndexCode *index_code(Arena *arena, const Node *node);
+double index_at(IndexCode *code, double row, double col);
 /* The first position for which a lookup at a function of the position has no row; `upto` if there is none below that. */
 int64_t positions_of_tables(const Graph *graph, int64_t upto);
 /* By id: only which scores of an attention count, and what is added to them, is made from it.  The graph is in topological order. */

@@ -1,56 +1,38 @@
 /* relative.c - see relative.h. */
 #include "passes/relative.h"
 
-#include <math.h>
-
 #include "ir/build.h"
-#include "ir/eval.h"
-#include "passes/passes.h"
 
-bool index_at(const Node *node, double row, double col, double *value)
+static bool differs(double a, double b)
 {
-    double in[3];
-    if (node->op == OP_ROW || node->op == OP_POSITIONS || node->op == OP_COL || node->op == OP_CONST) {
-        *value = node->op == OP_COL ? col : node->op == OP_CONST ? node->attrs.value : row;
-        return true;
-    }
-    if (node->op == OP_BROADCAST || node->op == OP_RESHAPE)
-        return index_at(node->inputs[0], row, col, value);
-    if (!eval_is_map(node->op) || node->op == OP_DROPOUT || node->input_count > 3)
-        return false;
-    for (int i = 0; i < node->input_count; i++)
-        if (!index_at(node->inputs[i], row, col, &in[i]))
-            return false;
-    *value = eval_map(node->op, in);
-    if (node->type.dtype == DT_I32)
-        *value = isfinite(*value) ? trunc(*value) : 0;
-    return true;
+    return a < b || a > b;
 }
 
 /* Positions farther apart than the table reaches have the bucket of its ends, unless the model has no such positions. */
-static bool ends_in_reach(const Graph *graph, const Node *index, double first, double last)
+static bool ends_in_reach(const Graph *graph, IndexCode *index, double first, double last)
 {
-    double value;
     if (graph->context && graph->context <= RELATIVE_REACH)
         return true;
     for (double far = (double)RELATIVE_REACH; far <= 64 * (double)RELATIVE_REACH; far *= 2)
-        if (!index_at(index, far, 0, &value) || value < last || value > last || !index_at(index, 0, far, &value) || value < first ||
-            value > first)
+        if (differs(index_at(index, far, 0), last) || differs(index_at(index, 0, far), first))
             return false;
     return true;
 }
 
 /* The bucket of each distance; NULL when the expression has another form. */
-static Node *tabulate(Graph *graph, const Node *index, int64_t buckets)
+static Node *tabulate(Graph *graph, const Node *expression, int64_t buckets)
 {
+    IndexCode *index = index_code(graph->arena, expression);
+    if (!index)
+        return NULL;
     static const double places[] = {0, 3, 1000};
     int64_t count = 2 * RELATIVE_REACH + 1;
     double *data = ARENA_ARRAY(graph->arena, double, count);
     for (int64_t i = 0; i < count; i++) {
-        double distance = (double)(i - RELATIVE_REACH), first = distance < 0 ? -distance : 0, value;
+        double distance = (double)(i - RELATIVE_REACH), first = distance < 0 ? -distance : 0;
         for (int k = 0; k < 3; k++) {
-            double col = first + places[k];
-            if (!index_at(index, col + distance, col, &value) || (k && (value < data[i] || value > data[i])))
+            double col = first + places[k], value = index_at(index, col + distance, col);
+            if (k && differs(value, data[i]))
                 return NULL;
             data[i] = value;
         }

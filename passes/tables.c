@@ -16,12 +16,14 @@ int64_t positions_of_tables(const Graph *graph, int64_t upto)
 {
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
-        double index;
         if (node->op != OP_GATHER || node->inputs[1]->type.dim[0] != DIM_T || !dim_is_fixed(node->inputs[0]->type.dim[0]))
             continue;
-        for (int64_t p = 0; p < upto && index_at(node->inputs[1], (double)p, 0, &index); p++)
+        IndexCode *code = index_code(graph->arena, node->inputs[1]);
+        for (int64_t p = 0; code && p < upto; p++) {
+            double index = index_at(code, (double)p, 0);
             if (index < 0 || index >= (double)node->inputs[0]->type.dim[0])
                 upto = p;
+        }
     }
     return upto;
 }
