@@ -7,22 +7,23 @@
 #include "ir/diag.h"
 #include "ir/dropout.h"
 
-/* --- rotary position embedding (Su et al., 2021), Hugging Face's half rotation ------------------------------------------ */
+/* --- rotary position embedding (Su et al., 2021) ------------------------------------------------------------------------- */
 
-/* y[i] = x[i] cos - x[i + f] sin;  y[i + f] = x[i + f] cos + x[i] sin  for the f frequencies of each head; what is left of a head is
- * copied.  Angles come from a table by position. */
+/* y[a] = x[a] cos - x[b] sin;  y[b] = x[b] cos + x[a] sin  for the f frequencies of each head; (a, b) is (i, i + f), or interleaved
+ * (2 i, 2 i + 1); what is left of a head is copied.  Angles come from a table by position. */
 typedef struct Rope {
     int64_t heads, head_dim, frequencies, table_pitch;
+    bool inverse, interleaved;
     Operand x, y, table;
 } Rope;
 
 static Rope rope_of(Binding *b, const Kernel *kernel)
 {
     const Node *node = kernel->anchor;
-    Rope rope = {.heads = node->attrs.heads};
+    Rope rope = {.heads = node->attrs.heads, .inverse = node->attrs.inverse, .interleaved = node->attrs.interleaved};
     rope.head_dim = node_columns(node) / rope.heads;
     rope.frequencies = node->inputs[2]->type.dim[0];
-    bind_note(b, "rope %lld %lld %d", (long long)rope.heads, (long long)rope.head_dim, node->attrs.inverse);
+    bind_note(b, "rope %lld %lld %d %d", (long long)rope.heads, (long long)rope.head_dim, rope.inverse, rope.interleaved);
     rope.x = bind_rows(b, node->inputs[0]);
     rope.y = bind_buffer(b, b->schedule->buffer_of[node->id]);
     rope.table = bind_rotary(b, node->inputs[2], &rope.table_pitch);
@@ -34,19 +35,49 @@ static void bind_rope(Binding *b, const Kernel *kernel)
     rope_of(b, kernel);
 }
 
-static void rotate_chunk(Emit *e, const Rope *rope, bool inverse, Val in, Val out, Val angles, int64_t i)
+/* The elements of two vectors with even numbers (first = 0) or with odd ones (1). */
+static Val take_every_other(Emit *e, Val a, Val b, int first)
 {
-    int64_t lanes = rope->frequencies - i, half = rope->frequencies * 4;
+    Val mask[LANES];
+    for (int i = 0; i < LANES; i++)
+        mask[i] = ll_i32(e, 2 * i + first);
+    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
+}
+
+/* The elements of two vectors in turn: the first 16 (half = 0) or the others (1). */
+static Val take_in_turn(Emit *e, Val a, Val b, int half)
+{
+    Val mask[LANES];
+    for (int i = 0; i < LANES; i++)
+        mask[i] = ll_i32(e, i % 2 * LANES + (half * LANES + i) / 2);
+    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
+}
+
+/* The pairs of frequencies i .. i + 15. */
+static void rotate_chunk(Emit *e, const Rope *rope, Val in, Val out, Val angles, int64_t i)
+{
+    int64_t lanes = rope->frequencies - i < LANES ? rope->frequencies - i : LANES;
+    int64_t from[2] = {i, i + rope->frequencies}, count[2] = {lanes, lanes};
+    if (rope->interleaved) {
+        from[0] = 2 * i, from[1] = 2 * i + LANES;
+        count[0] = 2 * lanes < LANES ? 2 * lanes : LANES, count[1] = 2 * lanes - count[0];
+    }
     Val cosine = ll_load(e, e->t_vec, ll_at_const(e, angles, i * 4), 4);
     Val sine = ll_load(e, e->t_vec, ll_at_const(e, angles, rope->table_pitch / 2 + i * 4), 4);
-    if (inverse)
+    if (rope->inverse)
         sine = LLVMBuildFNeg(e->builder, sine, "");
-    Val a = emit_load_lanes(e, ll_at_const(e, in, i * 4), lanes);
-    Val b = emit_load_lanes(e, ll_at_const(e, in, i * 4 + half), lanes);
-    Val first = ll_fma(e, a, cosine, LLVMBuildFNeg(e->builder, ll_fmul(e, b, sine), ""));
-    Val second = ll_fma(e, b, cosine, ll_fmul(e, a, sine));
-    emit_store_lanes(e, first, ll_at_const(e, out, i * 4), lanes);
-    emit_store_lanes(e, second, ll_at_const(e, out, i * 4 + half), lanes);
+    Val x[2], y[2];
+    for (int k = 0; k < 2; k++)
+        x[k] = count[k] ? emit_load_lanes(e, ll_at_const(e, in, from[k] * 4), count[k]) : ll_vec(e, 0);
+    Val a = rope->interleaved ? take_every_other(e, x[0], x[1], 0) : x[0];
+    Val b = rope->interleaved ? take_every_other(e, x[0], x[1], 1) : x[1];
+    y[0] = ll_fma(e, a, cosine, LLVMBuildFNeg(e->builder, ll_fmul(e, b, sine), ""));
+    y[1] = ll_fma(e, b, cosine, ll_fmul(e, a, sine));
+    for (int k = 0; k < 2; k++) {
+        Val z = rope->interleaved ? take_in_turn(e, y[0], y[1], k) : y[k];
+        if (count[k])
+            emit_store_lanes(e, z, ll_at_const(e, out, from[k] * 4), count[k]);
+    }
 }
 
 static void emit_rope(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)
@@ -64,7 +95,7 @@ static void emit_rope(Emit *e, Binding *b, const Kernel *kernel, const char *nam
     Val head = ll_mul(e, heads.index, ll_i64(e, rope.head_dim * 4));
     Val in = ll_at(e, x, head), out = ll_at(e, y, head);
     for (int64_t i = 0; i < rope.frequencies; i += LANES)
-        rotate_chunk(e, &rope, kernel->anchor->attrs.inverse, in, out, angles, i);
+        rotate_chunk(e, &rope, in, out, angles, i);
     for (int64_t i = 2 * rope.frequencies; i < rope.head_dim; i += LANES) {
         Val rest = emit_load_lanes(e, ll_at_const(e, in, i * 4), rope.head_dim - i);
         emit_store_lanes(e, rest, ll_at_const(e, out, i * 4), rope.head_dim - i);

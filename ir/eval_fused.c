@@ -136,16 +136,17 @@ ACTIVATION(relu, x > 0 ? x : 0)
 
 /* --- positions --- */
 
-/* Turns the pairs (x[i], x[i + F]) of a head by position * frequency[i], for the first 2 F
- * elements (Su et al., 2021; pairs as in Hugging Face's rotate_half). */
+/* Turns pairs of a head's elements by position * frequency[i], for the first 2 F elements (Su et al., 2021): (x[i], x[i + F]) as in
+ * Hugging Face's rotate_half; interleaved, (x[2 i], x[2 i + 1]) as in the paper. */
 static void rotate(const Eval *e, const double *x, double *y, double position)
 {
     int64_t f = e->in[2]->count;
     for (int64_t i = 0; i < f; i++) {
         double angle = position * e->in[2]->data[i], c = cos(angle);
         double s = e->node->attrs.inverse ? -sin(angle) : sin(angle);
-        y[i] = x[i] * c - x[i + f] * s;
-        y[i + f] = x[i + f] * c + x[i] * s;
+        int64_t a = e->node->attrs.interleaved ? 2 * i : i, b = e->node->attrs.interleaved ? a + 1 : i + f;
+        y[a] = x[a] * c - x[b] * s;
+        y[b] = x[b] * c + x[a] * s;
     }
 }
 

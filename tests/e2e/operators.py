@@ -26,6 +26,7 @@ MODEL = """model operators {{
     dim heads = 4;
     dim dh = d / heads;
     const f[i in 0:2] = 100 ^ (-i / 2);
+    const many[i in 0:10] = 0.9 ^ i;
     const slope[i in 0:heads] = 2 ^ (-i - 1);
     const fall[j in 0:d] = 1 / (j + 1);
     const part[j in 0:dh] = sqrt(j + 1);
@@ -98,6 +99,13 @@ def turned(x, frequencies=(1, 0.1)):
     angle = np.arange(x.shape[2])[:, None] * np.array(frequencies)
     a, b = x[..., :n], x[..., n:2 * n]
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle), x[..., 2 * n:]], -1)
+
+
+def turned_neighbours(x, frequencies):
+    """Rotary positions on neighbouring elements, which are complex numbers."""
+    n = 2 * len(frequencies)
+    z = (x[..., :n:2] + 1j * x[..., 1:n:2]) * np.exp(1j * np.arange(x.shape[2])[:, None] * np.array(frequencies))
+    return np.concatenate([np.stack([z.real, z.imag], -1).reshape(*z.shape[:-1], n), x[..., n:]], -1)
 
 
 def attention(q, k, v, scale=1.0, mask=None, bias=0.0):
@@ -186,6 +194,9 @@ CASES = [
     ("rotary positions", "let y = merge_heads(rope(split_heads(x, heads), positions, f));", lambda x, **_: merged(turned(heads(x)))),
     ("rotary positions on a part", "let a = split_heads(x @ P, heads); let y = merge_heads(concat(a[:, :, 0:1], rope(a[:, :, 1:dh], positions, f)));",
      lambda x, P, **_: (lambda a: merged(np.concatenate([a[..., :1], turned(a[..., 1:])], -1)))(heads(x @ P))),
+    ("rotary positions on neighbours", "let y = merge_heads(rope(split_heads(x @ P, heads), positions, f, interleaved = true)) +"
+     " merge_heads(rope(split_heads(x, 1), positions, many, interleaved = true));",
+     lambda x, P, **_: merged(turned_neighbours(heads(x @ P), (1, 0.1))) + merged(turned_neighbours(heads(x, 1), 0.9 ** np.arange(10)))),
     ("attention", f"let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
      f" let y = merge_heads({CAUSAL});", lambda x, u, P, **_: attention(heads(x @ P), heads(x * u), heads(x))),
     ("attention of normed heads, gated", "let q = rope(rmsnorm(split_heads(x @ P, heads), 1e-5) * h, positions, f);"

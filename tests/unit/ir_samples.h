@@ -53,7 +53,7 @@ static const struct {
     {X "  %1 = param \"w\" : f32[8, 4]\n  %2 = matmul %0, %1 {tb=1} : f32[T, 8]\n"
        "  %3 = matmul %2, %0 {ta=1} : f32[8, 4]\n  output \"o\" %3\n"},
     {X "  %1 = positions : i32[T]\n  %2 = table {name=\"f\"} (0.5) : f32[1]\n"
-       "  %3 = rope %0, %1, %2 {heads=2} : f32[T, 4]\n  %4 = rope %3, %1, %2 {heads=2, inverse=1} : f32[T, 4]\n"
+       "  %3 = rope %0, %1, %2 {heads=2} : f32[T, 4]\n  %4 = rope %3, %1, %2 {heads=2, inverse=1, interleaved=1} : f32[T, 4]\n"
        "  output \"o\" %4\n"},
     {X "  %1 = slice %0 {stop=2} : f32[T, 2]\n"
        "  %2 = attention %0, %1, %1 " HEADS " : (f32[T, 4], f32[T, 2])\n"

@@ -343,6 +343,8 @@ START_TEST(rotation_turns_pairs_and_leaves_the_rest)
     EXPECT(eval_with(ROPE "%y = rope %x, %p, %f {heads=2} : f32[T, 12]\noutput \"y\" %y\n",
                      input, given),
            c - 3 * s, 2 * c4 - 4 * s4, 3 * c + s, 4 * c4 + 2 * s4, 5, 6, c, -s4, s, c4, 0, 7);
+    EXPECT(eval_with(ROPE "%y = rope %x, %p, %f {heads=2, interleaved=1} : f32[T, 12]\noutput \"y\" %y\n", input, given),
+           c - 2 * s, 2 * c + s, 3 * c4 - 4 * s4, 4 * c4 + 3 * s4, 5, 6, c, s, -s4, c4, 0, 7);
 }
 END_TEST
 

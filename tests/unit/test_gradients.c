@@ -150,6 +150,7 @@ static const struct {
     {OP_MATMUL, X "%y = matmul %x, %x {tb=1} : f32[T, T]\n"},
     {OP_ROPE, X ANGLES "%y = rope %x, %at, %f : f32[T, 6]\n"},
     {OP_ROPE, X ANGLES "%y = rope %x, %at, %f {inverse=1} : f32[T, 6]\n"},
+    {OP_ROPE, X ANGLES "%y = rope %x, %at, %f {interleaved=1} : f32[T, 6]\n"},
     {OP_ROPE, X ANGLES "%k = pad %x {start=4, stop=12} : f32[T, 12]\n"
                        "%y = rope %k, %at, %f {heads=2} : f32[T, 12]\n"},
     {OP_ROPE, X "%at = positions : i32[T]\n%f = table {name=\"f\"} (0.5) : f32[1]\n"
