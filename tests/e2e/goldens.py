@@ -18,7 +18,8 @@ LOGITS, GRADIENTS, TRAINED, LOSS = 3e-5, 5e-5, 3e-4, 1e-4
 
 def family(config):
     """The description in examples/ of a config.json."""
-    named = {"mistral": "llama", "qwen2": "llama", "qwen3": "llama", "gemma2": "gemma", "gemma3_text": "gemma"}
+    named = {"mistral": "llama", "qwen2": "llama", "qwen3": "llama", "gemma2": "gemma", "gemma3_text": "gemma", "gptj": "gpt-j",
+             "cohere2": "cohere"}
     kind = named.get(config["model_type"], config["model_type"].replace("_", "-"))
     return "gpt3" if "attention_layers" in config else kind
 
