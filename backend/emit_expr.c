@@ -19,6 +19,7 @@ Expr *vexpr_new(Arena *arena, Emit *e, Binding *binding)
     x->chunk_column = ARENA_ARRAY(arena, Val, nodes);
     x->row_mark = ARENA_ARRAY(arena, int, nodes);
     x->chunk_mark = ARENA_ARRAY(arena, int, nodes);
+    x->hoist_mark = ARENA_ARRAY(arena, int, nodes);
     return x;
 }
 
@@ -438,8 +439,9 @@ void vexpr_hoist(Expr *x, const Node *node)
         vexpr_set_row(x, node, value);
         return;
     }
-    if (x->binding->schedule->buffer_of[node->id] && !is_own(x->binding->kernel, node))
+    if (x->hoist_mark[node->id] == x->row_generation || (x->binding->schedule->buffer_of[node->id] && !is_own(x->binding->kernel, node)))
         return;
+    x->hoist_mark[node->id] = x->row_generation;
     for (int i = 0; i < node->input_count; i++)
         vexpr_hoist(x, node->inputs[i]);
 }

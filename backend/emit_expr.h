@@ -9,7 +9,7 @@ typedef struct Expr {
     Val *row_value;          /* by node id: valid for the whole row (values of one column) */
     Val *chunk_value;        /* by node id: valid for the current row at chunk_column */
     Val *chunk_column;
-    int *row_mark, *chunk_mark;
+    int *row_mark, *chunk_mark, *hoist_mark;
     int row_generation, chunk_generation;
     Val head, position;      /* (i64) of an attention's query, whose keys stand in the columns; NULL elsewhere */
     const Node *accumulator; /* a product's node: its value is `accumulated` */

@@ -15,6 +15,8 @@ enum {
     LOW_RANK_MAX = 64,  /* inner dimension up to which a product rides along with another */
     COST_TWICE = 6,     /* element-wise ops that are computed again rather than stored */
     COST_ONCE = 48,     /* ... even for a single use */
+    COST_MOST = 1 << 20,
+    OUTPUTS_MAX = 16,   /* of a kernel that computes rows: keeps its operands few and its code short */
     COST_LOOKUP = 8,
     COST_DROPOUT = 10,
 };
@@ -42,6 +44,7 @@ typedef struct Fuser {
     int *cost;              /* of computing it in place */
     int *need;              /* the last kernel that computing it in place waits for */
     int *ready;             /* the kernel that puts it in memory */
+    int64_t *width;         /* of the rows that computing it in place walks */
     const bool *of_scores;  /* attention's kernel computes it */
     bool failed;
 } Fuser;
@@ -251,7 +254,7 @@ static void mark_stored(Fuser *f)
             const Node *input = node_origin(node->inputs[k]);
             cost += f->stored[input->id] ? 0 : f->cost[input->id];
         }
-        f->cost[node->id] = cost;
+        f->cost[node->id] = cost < COST_MOST ? cost : COST_MOST;
         bool wide = node_columns(node) > 1;
         bool computed = is_map(node) || op_info[node->op].class == OC_GATHER;
         if (computed && wide && cost > (f->use_count[node->id] > 1 ? COST_TWICE : COST_ONCE))
@@ -314,30 +317,31 @@ static void note_need(Fuser *f, const Node *node)
 }
 
 /* Width of the rows that computing `node` walks: its own, or for a value of one column that of what it reduces. */
-static int64_t walk_width(const Fuser *f, const Node *node)
+static void note_width(Fuser *f, const Node *node)
 {
     int64_t width = node_columns(node);
     if (op_info[node->op].class == OC_REDUCE)
-        return node_columns(node->inputs[0]);
-    for (int k = 0; width == 1 && k < node->input_count; k++) {
-        const Node *input = node_origin(node->inputs[k]);
-        if (is_rows(input) && !f->schedule->buffer_of[input->id])
-            width = walk_width(f, input);
-    }
-    return width;
+        width = node_columns(node->inputs[0]);
+    else
+        for (int k = 0; width == 1 && k < node->input_count; k++) {
+            const Node *input = node_origin(node->inputs[k]);
+            if (is_rows(input) && !f->schedule->buffer_of[input->id])
+                width = f->width[input->id];
+        }
+    f->width[node->id] = width;
 }
 
 /* Joins the last kernel of the same width if all it needs is there by then, else starts one. */
 static void add_rows(Fuser *f, const Node *node)
 {
     Schedule *s = f->schedule;
-    int64_t width = walk_width(f, node);
+    int64_t width = f->width[node->id];
     Kernel *kernel = NULL;
     for (int i = s->kernel_count - 1; i >= 0 && i >= f->need[node->id] && !kernel; i--) {
         Kernel *k = s->kernels[i];
         if (k->layer != node->layer || k->backward != node->backward)
             break;
-        if (k->kind == KERNEL_ROWS && k->width == width && k->row_dim == node_row_dim(node)) {
+        if (k->kind == KERNEL_ROWS && k->width == width && k->row_dim == node_row_dim(node) && k->output_count < OUTPUTS_MAX) {
             kernel = k;
             put_in_memory(f, node);
             f->ready[node->id] = s->buffer_of[node->id]->first = i;
@@ -406,6 +410,7 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
 {
     OpClass class = op_info[node->op].class;
     note_need(f, node);
+    note_width(f, node);
     if (f->claims[node->id]) {
         for (const Claim *claim = f->claims[node->id]; claim; claim = claim->next)
             add_gradient(f, node, claim->param);
@@ -494,6 +499,7 @@ bool fuse(Schedule *schedule, AttentionWork *attention_work, Arena *arena, Diag 
     f.cost = ARENA_ARRAY(arena, int, n);
     f.need = ARENA_ARRAY(arena, int, n);
     f.ready = ARENA_ARRAY(arena, int, n);
+    f.width = ARENA_ARRAY(arena, int64_t, n);
     f.of_scores = scores_only(graph, arena);
     schedule->buffer_of = ARENA_ARRAY(arena, Buffer *, n);
     for (int i = 0; i < n; i++) {

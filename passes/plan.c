@@ -10,60 +10,39 @@
 
 /* --- last uses ------------------------------------------------------------------------------------------------- */
 
-void visit_leaves(const Schedule *schedule, const Node *node, void (*visit)(void *, Buffer *), void *user)
-{
-    node = node_origin(node);
-    Buffer *buffer = schedule->buffer_of[node->id];
-    if (buffer) {
-        visit(user, buffer);
-        return;
-    }
-    for (int i = 0; i < node->input_count; i++)
-        visit_leaves(schedule, node->inputs[i], visit, user);
-}
+typedef struct Reader {
+    const Schedule *schedule;
+    int kernel;
+    int *seen; /* by node id: 1 + the last kernel that was found to compute it in place */
+} Reader;
 
-static void use(void *user, Buffer *buffer)
+/* Every buffer that the operands of `node` are, or are computed from in place. */
+static void note_operands(Reader *r, const Node *node)
 {
-    int kernel = *(int *)user;
-    if (kernel > buffer->last)
-        buffer->last = kernel;
-}
-
-static void visit_inputs(const Schedule *s, const Node *node, int kernel)
-{
-    for (int i = 0; i < node->input_count; i++)
-        visit_leaves(s, node->inputs[i], use, &kernel);
-}
-
-/* The chain from a product to the root of its epilogue: everything on it but the products themselves. */
-static void visit_epilogue(const Schedule *s, const Kernel *kernel, const Node *node, int index)
-{
-    if (node == kernel->anchor || node == kernel->second) {
-        visit_inputs(s, node, index);
-        return;
-    }
     for (int i = 0; i < node->input_count; i++) {
         const Node *input = node_origin(node->inputs[i]);
-        if (s->buffer_of[input->id])
-            use(&index, s->buffer_of[input->id]);
-        else
-            visit_epilogue(s, kernel, input, index);
+        Buffer *buffer = r->schedule->buffer_of[input->id];
+        if (buffer) {
+            buffer->last = r->kernel > buffer->last ? r->kernel : buffer->last;
+        } else if (r->seen[input->id] != r->kernel + 1) {
+            r->seen[input->id] = r->kernel + 1;
+            note_operands(r, input);
+        }
     }
 }
 
-static void note_lifetimes(Schedule *s)
+static void note_lifetimes(Schedule *s, Arena *arena)
 {
+    Reader r = {.schedule = s, .seen = ARENA_ARRAY(arena, int, s->graph->node_count)};
     for (int i = 0; i < s->buffer_count; i++)
         s->buffers[i]->last = s->buffers[i]->first;
-    for (int i = 0; i < s->kernel_count; i++) {
-        const Kernel *kernel = s->kernels[i];
-        if (kernel->kind == KERNEL_GEMM)
-            visit_epilogue(s, kernel, kernel->root, i);
-        else if (kernel->kind == KERNEL_ROWS)
+    for (r.kernel = 0; r.kernel < s->kernel_count; r.kernel++) {
+        const Kernel *kernel = s->kernels[r.kernel];
+        if (kernel->kind == KERNEL_ROWS)
             for (int k = 0; k < kernel->output_count; k++)
-                visit_inputs(s, kernel->outputs[k], i);
+                note_operands(&r, kernel->outputs[k]);
         else
-            visit_inputs(s, kernel->anchor, i);
+            note_operands(&r, kernel->kind == KERNEL_GEMM ? kernel->root : kernel->anchor);
     }
     for (int i = 0; i < s->graph->output_count; i++) {
         Buffer *buffer = s->buffer_of[node_origin(s->graph->outputs[i].node)->id];
@@ -157,7 +136,7 @@ static int by_first(const void *a, const void *b)
 
 void plan(Schedule *s, Arena *arena)
 {
-    note_lifetimes(s);
+    note_lifetimes(s, arena);
     Holes holes = {.arena = arena};
     Hole everything = {0, INT64_MAX / 2};
     ARENA_PUSH(arena, holes.at, holes.count, holes.capacity, everything);

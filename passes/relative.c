@@ -22,10 +22,10 @@ static bool ends_in_reach(const Graph *graph, IndexCode *index, double first, do
 /* The bucket of each distance; NULL when the expression has another form. */
 static Node *tabulate(Graph *graph, const Node *expression, int64_t buckets)
 {
+    static const double places[] = {0, 3, 1000};
     IndexCode *index = index_code(graph->arena, expression);
     if (!index)
         return NULL;
-    static const double places[] = {0, 3, 1000};
     int64_t count = 2 * RELATIVE_REACH + 1;
     double *data = ARENA_ARRAY(graph->arena, double, count);
     for (int64_t i = 0; i < count; i++) {

@@ -9,5 +9,3 @@ void plan(Schedule *schedule, Arena *arena);
 
 /* Skips views that do not move data: the node whose memory `node` is. */
 const Node *node_origin(const Node *node);
-/* Calls `visit` for every buffer that computing `node` in place reads: stops at values in memory. */
-void visit_leaves(const Schedule *schedule, const Node *node, void (*visit)(void *user, Buffer *buffer), void *user);

@@ -1,6 +1,7 @@
 /* simplify.c - algebraic rules until nothing changes.
  *
- * Each rule looks at one node and gives what may stand for it, or NULL.  Sweeps go from the leaves up, so most chains are done in one. */
+ * Each rule looks at one node and gives what may stand for it, or NULL.  Sweeps go from the leaves up, and on to the nodes that rules
+ * add, so most chains are done in one. */
 #include "ir/build.h"
 #include "ir/eval.h"
 #include "passes/passes.h"
@@ -50,6 +51,21 @@ RULE(split_merge)
     return same ? A->inputs[0] : NULL;
 }
 
+/* merge_heads or head_tile of x: made once in a sweep, so that what moves down to shared values does not double at each. */
+static Node *of_heads(Graph *g, Op op, const Attrs *attrs, Node *x)
+{
+    Node *made = x->note;
+    if (made && made->op == op && attrs_equal(op, attrs, &made->attrs))
+        return made;
+    return x->note = graph_add(g, op, attrs, 1, &x);
+}
+
+static Node *merge(Graph *g, Node *x)
+{
+    Attrs attrs = attrs_default();
+    return of_heads(g, OP_MERGE_HEADS, &attrs, x);
+}
+
 /* merge_heads(rope(x)) = rope(merge_heads(x)), head by head */
 RULE(merge_rope)
 {
@@ -57,7 +73,7 @@ RULE(merge_rope)
         return NULL;
     Attrs attrs = A->attrs;
     attrs.heads = A->type.dim[0];
-    Node *merged = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    Node *merged = merge(g, A->inputs[0]);
     return graph_add(g, OP_ROPE, &attrs, 3, (Node *[]){merged, A->inputs[1], A->inputs[2]});
 }
 
@@ -80,9 +96,9 @@ static Node *beside(Graph *g, Node *x, const Type *whole)
         return x;
     if (x->type.rank == 1) {
         attrs.heads = whole->dim[0];
-        return graph_add(g, OP_HEAD_TILE, &attrs, 1, &x);
+        return of_heads(g, OP_HEAD_TILE, &attrs, x);
     }
-    Node *merged = b_op1(g, OP_MERGE_HEADS, x);
+    Node *merged = merge(g, x);
     if (x->type.dim[2] == whole->dim[2])
         return merged;
     attrs.stop = whole->dim[2];
@@ -110,7 +126,7 @@ RULE(merge_sum)
         return NULL;
     Attrs attrs = attrs_default();
     attrs.heads = A->type.dim[0];
-    Node *merged = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    Node *merged = merge(g, A->inputs[0]);
     return graph_add(g, OP_HEAD_SUM, &attrs, 1, &merged);
 }
 
@@ -118,7 +134,7 @@ RULE(merge_sum)
 RULE(merge_composite)
 {
     Node *expanded = n->op == OP_MERGE_HEADS && op_info[A->op].class == OC_EXPAND ? expand_node(g, A) : NULL;
-    return expanded ? b_op1(g, OP_MERGE_HEADS, expanded) : NULL;
+    return expanded ? merge(g, expanded) : NULL;
 }
 
 /* a vector f(a, b) for each head = f of the vectors for each head */
@@ -130,7 +146,7 @@ RULE(tile_map)
     for (int i = 0; i < A->input_count; i++) {
         Node *x = A->inputs[i];
         bool whole = x->type.rank == 1 && x->type.dim[0] == A->type.dim[0];
-        inputs[i] = whole ? graph_add(g, OP_HEAD_TILE, &n->attrs, 1, &x) : x;
+        inputs[i] = whole ? of_heads(g, OP_HEAD_TILE, &n->attrs, x) : x;
     }
     return graph_add(g, A->op, &A->attrs, A->input_count, inputs);
 }
@@ -141,7 +157,7 @@ RULE(merge_where)
     if (n->op != OP_MERGE_HEADS || A->op != OP_WHERE || A->inputs[0]->type.rank != 2 || A->inputs[0]->type.dim[1] != 1 ||
         !type_equal(A->inputs[1]->type, A->type) || !type_equal(A->inputs[2]->type, A->type))
         return NULL;
-    Node *a = b_op1(g, OP_MERGE_HEADS, A->inputs[1]), *b = b_op1(g, OP_MERGE_HEADS, A->inputs[2]);
+    Node *a = merge(g, A->inputs[1]), *b = merge(g, A->inputs[2]);
     return graph_add(g, OP_WHERE, NULL, 3, (Node *[]){A->inputs[0], a, b});
 }
 
@@ -169,7 +185,7 @@ RULE(merge_part)
         return NULL;
     Attrs attrs = A->attrs;
     attrs.heads = A->type.dim[0];
-    Node *whole = b_op1(g, OP_MERGE_HEADS, A->inputs[0]);
+    Node *whole = merge(g, A->inputs[0]);
     return graph_add(g, A->op == OP_SLICE ? OP_HEAD_SLICE : OP_HEAD_PAD, &attrs, 1, &whole);
 }
 
@@ -310,17 +326,20 @@ static Node *apply(Graph *graph, Node *node)
 bool simplify_graph(Graph *graph, Arena *scratch)
 {
     for (int sweep = 0; sweep < SWEEPS_MAX; sweep++) {
-        int count = graph->node_count;
         bool changed = false;
-        Node **map = ARENA_ARRAY(scratch, Node *, count + 1);
-        for (int i = 0; i < count; i++) {
-            Node *node = graph->nodes[i];
+        Node **map = NULL;
+        int count = 0, capacity = 0;
+        for (int i = 0; i < graph->node_count; i++)
+            graph->nodes[i]->note = NULL;
+        while (count < graph->node_count) {
+            Node *node = graph->nodes[count];
             for (int k = 0; k < node->input_count; k++)
                 while (node->inputs[k]->id < count && map[node->inputs[k]->id])
                     node->inputs[k] = map[node->inputs[k]->id];
             graph_stamp(graph, node);
-            map[i] = apply(graph, node);
-            changed = changed || map[i];
+            Node *better = apply(graph, node);
+            changed = changed || better;
+            ARENA_PUSH(scratch, map, count, capacity, better);
         }
         graph_replace_all(graph, map, count);
         graph_compact(graph);
