@@ -98,15 +98,6 @@ Val panel_column(Emit *e, int store, int64_t rows, Val panel, Val lane, Val firs
 
 /* --- transposing -------------------------------------------------------------------------- */
 
-/* Lanes of `a` (0 .. 15) and `b` (16 .. 31). */
-static Val shuffle(Emit *e, Val a, Val b, const int lanes[LANES])
-{
-    Val mask[LANES];
-    for (int i = 0; i < LANES; i++)
-        mask[i] = ll_i32(e, lanes[i]);
-    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
-}
-
 /* One butterfly of pairs `distance` apart swaps that bit of row and lane numbers; four of them
  * transpose. */
 void emit_transpose(Emit *e, Val rows[LANES])
@@ -121,8 +112,8 @@ void emit_transpose(Emit *e, Val rows[LANES])
             if (i & distance)
                 continue;
             Val a = rows[i], b = rows[i + distance];
-            rows[i] = shuffle(e, a, b, low);
-            rows[i + distance] = shuffle(e, a, b, high);
+            rows[i] = ll_shuffle(e, a, b, low);
+            rows[i + distance] = ll_shuffle(e, a, b, high);
         }
     }
 }

@@ -35,49 +35,37 @@ static void bind_rope(Binding *b, const Kernel *kernel)
     rope_of(b, kernel);
 }
 
-/* The elements of two vectors with even numbers (first = 0) or with odd ones (1). */
-static Val take_every_other(Emit *e, Val a, Val b, int first)
-{
-    Val mask[LANES];
-    for (int i = 0; i < LANES; i++)
-        mask[i] = ll_i32(e, 2 * i + first);
-    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
-}
-
-/* The elements of two vectors in turn: the first 16 (half = 0) or the others (1). */
-static Val take_in_turn(Emit *e, Val a, Val b, int half)
-{
-    Val mask[LANES];
-    for (int i = 0; i < LANES; i++)
-        mask[i] = ll_i32(e, i % 2 * LANES + (half * LANES + i) / 2);
-    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
-}
-
-/* The pairs of frequencies i .. i + 15. */
+/* The pairs of frequencies i .. i + 15: apart, the first elements of the pairs and the second ones are two vectors; interleaved they are
+ * in turn in two vectors, the second of which may be empty. */
 static void rotate_chunk(Emit *e, const Rope *rope, Val in, Val out, Val angles, int64_t i)
 {
-    int64_t lanes = rope->frequencies - i < LANES ? rope->frequencies - i : LANES;
-    int64_t from[2] = {i, i + rope->frequencies}, count[2] = {lanes, lanes};
+    int64_t pairs = rope->frequencies - i < LANES ? rope->frequencies - i : LANES;
+    int64_t from[2] = {i, i + rope->frequencies}, count[2] = {pairs, pairs};
+    int even[LANES], odd[LANES], low[LANES], high[LANES];
+    for (int lane = 0; lane < LANES; lane++) {
+        even[lane] = 2 * lane, odd[lane] = 2 * lane + 1;
+        low[lane] = lane / 2 + lane % 2 * LANES, high[lane] = low[lane] + LANES / 2;
+    }
     if (rope->interleaved) {
         from[0] = 2 * i, from[1] = 2 * i + LANES;
-        count[0] = 2 * lanes < LANES ? 2 * lanes : LANES, count[1] = 2 * lanes - count[0];
+        count[0] = 2 * pairs < LANES ? 2 * pairs : LANES, count[1] = 2 * pairs - count[0];
     }
     Val cosine = ll_load(e, e->t_vec, ll_at_const(e, angles, i * 4), 4);
     Val sine = ll_load(e, e->t_vec, ll_at_const(e, angles, rope->table_pitch / 2 + i * 4), 4);
     if (rope->inverse)
         sine = LLVMBuildFNeg(e->builder, sine, "");
-    Val x[2], y[2];
+    Val x[2];
     for (int k = 0; k < 2; k++)
         x[k] = count[k] ? emit_load_lanes(e, ll_at_const(e, in, from[k] * 4), count[k]) : ll_vec(e, 0);
-    Val a = rope->interleaved ? take_every_other(e, x[0], x[1], 0) : x[0];
-    Val b = rope->interleaved ? take_every_other(e, x[0], x[1], 1) : x[1];
-    y[0] = ll_fma(e, a, cosine, LLVMBuildFNeg(e->builder, ll_fmul(e, b, sine), ""));
-    y[1] = ll_fma(e, b, cosine, ll_fmul(e, a, sine));
-    for (int k = 0; k < 2; k++) {
-        Val z = rope->interleaved ? take_in_turn(e, y[0], y[1], k) : y[k];
+    Val a = rope->interleaved ? ll_shuffle(e, x[0], x[1], even) : x[0];
+    Val b = rope->interleaved ? ll_shuffle(e, x[0], x[1], odd) : x[1];
+    Val first = ll_fma(e, a, cosine, LLVMBuildFNeg(e->builder, ll_fmul(e, b, sine), ""));
+    Val second = ll_fma(e, b, cosine, ll_fmul(e, a, sine));
+    x[0] = rope->interleaved ? ll_shuffle(e, first, second, low) : first;
+    x[1] = rope->interleaved ? ll_shuffle(e, first, second, high) : second;
+    for (int k = 0; k < 2; k++)
         if (count[k])
-            emit_store_lanes(e, z, ll_at_const(e, out, from[k] * 4), count[k]);
-    }
+            emit_store_lanes(e, x[k], ll_at_const(e, out, from[k] * 4), count[k]);
 }
 
 static void emit_rope(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)

@@ -256,6 +256,14 @@ Val ll_splat_n(Emit *e, Val scalar, int lanes)
     return LLVMBuildShuffleVector(e->builder, first, poison, zeros, "");
 }
 
+Val ll_shuffle(Emit *e, Val a, Val b, const int lanes[LANES])
+{
+    Val mask[LANES];
+    for (int i = 0; i < LANES; i++)
+        mask[i] = ll_i32(e, lanes[i]);
+    return LLVMBuildShuffleVector(e->builder, a, b, LLVMConstVector(mask, LANES), "");
+}
+
 /* LLVMLookupIntrinsicID also accepts longer names that begin with an intrinsic's, so names are base names. */
 Val ll_intrinsic(Emit *e, const char *name, LLVMTypeRef *overloads, int overload_count, Val *args, int count)
 {
@@ -303,11 +311,10 @@ void ll_prefetch(Emit *e, Val pointer, int locality)
 /* Lanes i + `distance` of `vec` in lane i; the upper lanes are not used any more. */
 static Val lanes_down(Emit *e, Val vec, int distance)
 {
-    Val indices[LANES];
+    int lanes[LANES];
     for (int i = 0; i < LANES; i++)
-        indices[i] = ll_i32(e, (i + distance) % LANES);
-    return LLVMBuildShuffleVector(e->builder, vec, LLVMGetPoison(LLVMTypeOf(vec)), LLVMConstVector(indices, LANES),
-                                  "");
+        lanes[i] = (i + distance) % LANES;
+    return ll_shuffle(e, vec, vec, lanes);
 }
 
 Val ll_reduce_add(Emit *e, Val vec)

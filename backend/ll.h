@@ -91,6 +91,7 @@ Val ll_fmin(Emit *e, Val a, Val b);
 Val ll_select(Emit *e, Val condition, Val a, Val b);
 Val ll_splat(Emit *e, Val scalar);        /* to 16 lanes */
 Val ll_splat_n(Emit *e, Val scalar, int lanes);
+Val ll_shuffle(Emit *e, Val a, Val b, const int lanes[LANES]); /* lanes of `a` (0 .. 15) and `b` (16 .. 31) */
 Val ll_intrinsic(Emit *e, const char *name, LLVMTypeRef *overloads, int overload_count, Val *args, int count);
 
 /* Memory.  Offsets are bytes. */

@@ -79,10 +79,10 @@ static Val pick(Emit *e, Val base, Val offsets)
 
 static Val reversed(Emit *e, Val vec)
 {
-    Val indices[LANES];
+    int lanes[LANES];
     for (int i = 0; i < LANES; i++)
-        indices[i] = ll_i32(e, LANES - 1 - i);
-    return LLVMBuildShuffleVector(e->builder, vec, LLVMGetPoison(LLVMTypeOf(vec)), LLVMConstVector(indices, LANES), "");
+        lanes[i] = LANES - 1 - i;
+    return ll_shuffle(e, vec, vec, lanes);
 }
 
 /* Buckets, counted from the band's first, of query r and 16 keys from `first` on: the distance falls along the lanes. */
