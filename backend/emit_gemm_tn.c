@@ -5,20 +5,23 @@
  * counter: a level of the stack holds the sum of 2^level chunks, equal levels are added as soon
  * as there are two; at the end the levels left are added from the lowest up.
  *
- *   task    two panels of columns of B x a group of tiles (rows of G = columns of A)
- *   chunk   all of the task's tiles, while the chunk's part of B is in the first-level cache
+ *   task    some strips of B, each two panels of columns wide, x a group of tiles (rows of G =
+ *           columns of A)
+ *   chunk   strip by strip, while the chunk's part of A is in the second-level cache
+ *   strip   all of the task's tiles, while the chunk's part of the strip is in the first
  *
  * Heights of tiles differ by at most one, so that two functions do for any k.
  *
  * A thread's scratch: the finished tile | the chunk of B, without gaps between its rows |
- * stacks [tile][level]. */
+ * stacks [strip][tile][level]. */
 #include "backend/emit_gemm.h"
 #include "backend/emit_tile.h"
 
 enum {
     CHUNK_ROWS = 256,
-    GROUP_TILES = 24, /* bounds the stacks */
-    COPY_TILES = 4,   /* tiles that pay for copying the chunk of B */
+    GROUP_TILES = 24, /* this and the next bound the stacks */
+    GROUP_STRIPS = 4,
+    COPY_TILES = 4, /* tiles that pay for copying the chunk of B */
     TN_TASKS = 32,
 };
 
@@ -26,8 +29,9 @@ typedef struct Tiles {
     int panels;           /* of a tile */
     int rows;             /* of the first `tall` tiles; the others have one less */
     int64_t count, tall;  /* along k */
-    int64_t steps;        /* along n */
     int64_t each, groups; /* tiles of a task, groups of tiles */
+    int64_t strips;       /* along n */
+    int64_t wide, steps;  /* strips of a task, groups of strips */
 } Tiles;
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -46,11 +50,14 @@ static Tiles plan_tiles(const Target *target, const GemmTnSpec *spec)
     t.count = ceil_div(spec->k, most);
     t.rows = (int)ceil_div(spec->k, t.count);
     t.tall = t.count - (t.count * t.rows - spec->k);
-    t.steps = ceil_div(panels, t.panels);
-    int64_t groups = ceil_div(TN_TASKS, t.steps);
+    t.strips = ceil_div(panels, t.panels);
+    int64_t groups = ceil_div(TN_TASKS, t.strips);
     t.each = ceil_div(t.count, groups < t.count ? groups : t.count);
     t.each = t.each > GROUP_TILES ? GROUP_TILES : t.each;
     t.groups = ceil_div(t.count, t.each);
+    t.wide = t.strips * t.groups / TN_TASKS;
+    t.wide = t.wide < 1 ? 1 : t.wide > GROUP_STRIPS ? GROUP_STRIPS : t.wide;
+    t.steps = ceil_div(t.strips, t.wide);
     return t;
 }
 
@@ -88,7 +95,7 @@ int64_t gemm_tn_scratch_bytes(const GemmTnSpec *spec)
     int64_t most = 0;
     for (int tier = 0; tier < TARGET_COUNT; tier++) {
         Tiles t = plan_tiles(&targets[tier], spec);
-        int64_t bytes = TILE_BYTES + copy_bytes(&t) + t.each * stack_bytes(spec, &t);
+        int64_t bytes = TILE_BYTES + copy_bytes(&t) + t.wide * t.each * stack_bytes(spec, &t);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -109,10 +116,12 @@ typedef struct TnDriver {
     Tiles t;
     Val a, b, g;
     Val tile, copy, stacks; /* in scratch */
-    Val panel;              /* first panel of this task */
-    Val panels;             /* t.panels, or 1 at the end of B */
-    Val is_full;            /* i1; NULL: always */
     Val first_tile, end_tile;
+    Val first_strip, end_strip;
+    Val strip;   /* this one */
+    Val panel;   /* its first */
+    Val panels;  /* t.panels, or 1 at the end of B */
+    Val is_full; /* i1; NULL: always */
 } TnDriver;
 
 /* First row of G of tile `index`. */
@@ -130,9 +139,10 @@ static Val is_tall(TnDriver *d, Val index)
 
 static Val tile_stack(TnDriver *d, Val index)
 {
-    Val number = ll_sub(d->e, index, d->first_tile);
-    return ll_at(d->e, d->stacks,
-                 ll_mul(d->e, number, ll_i64(d->e, stack_bytes(d->spec, &d->t))));
+    Emit *e = d->e;
+    Val number = ll_mul(e, ll_sub(e, d->strip, d->first_strip), ll_i64(e, d->t.each));
+    number = ll_add(e, number, ll_sub(e, index, d->first_tile));
+    return ll_at(e, d->stacks, ll_mul(e, number, ll_i64(e, stack_bytes(d->spec, &d->t))));
 }
 
 /* Level `level` of vector `index` of a stack. */
@@ -293,18 +303,30 @@ static void begin_tn_task(TnDriver *d)
         step = ll_div(e, task, ll_i64(e, t->groups));
     d->first_tile = ll_mul(e, group, ll_i64(e, t->each));
     d->end_tile = ll_min(e, ll_add(e, d->first_tile, ll_i64(e, t->each)), ll_i64(e, t->count));
-    d->panel = ll_mul(e, step, ll_i64(e, t->panels));
-    d->panels = ll_i64(e, t->panels);
-    if (ceil_div(d->spec->n, LANES) % t->panels) {
-        d->is_full = LLVMBuildICmp(e->builder, LLVMIntSLT, step, ll_i64(e, t->steps - 1), "");
-        d->panels = ll_select(e, d->is_full, d->panels, ll_i64(e, 1));
-    }
+    d->first_strip = ll_mul(e, step, ll_i64(e, t->wide));
+    d->end_strip = ll_min(e, ll_add(e, d->first_strip, ll_i64(e, t->wide)), ll_i64(e, t->strips));
     d->a = operand_pointer(e, d->spec->a);
     d->b = operand_pointer(e, d->spec->b);
     d->g = operand_pointer(e, d->spec->g);
     d->tile = emit_param(e, KERNEL_SCRATCH);
     d->copy = ll_at_const(e, d->tile, TILE_BYTES);
     d->stacks = ll_at_const(e, d->copy, copy_bytes(t));
+}
+
+/* A loop over the task's strips. */
+static Loop strips_begin(TnDriver *d)
+{
+    Emit *e = d->e;
+    const Tiles *t = &d->t;
+    Loop strips = loop_begin(e, d->first_strip, d->end_strip, ll_i64(e, 1), NULL, 0, true);
+    d->strip = strips.index;
+    d->panel = ll_mul(e, d->strip, ll_i64(e, t->panels));
+    d->panels = ll_i64(e, t->panels);
+    if (ceil_div(d->spec->n, LANES) % t->panels) {
+        d->is_full = LLVMBuildICmp(e->builder, LLVMIntSLT, d->strip, ll_i64(e, t->strips - 1), "");
+        d->panels = ll_select(e, d->is_full, d->panels, ll_i64(e, 1));
+    }
+    return strips;
 }
 
 Val emit_gemm_tn(Emit *e, const GemmTnSpec *spec)
@@ -317,9 +339,13 @@ Val emit_gemm_tn(Emit *e, const GemmTnSpec *spec)
     begin_tn_task(&d);
     Val chunks = ll_ceil_div(e, rows, ll_i64(e, CHUNK_ROWS));
     Loop loop = loop_begin(e, zero, chunks, ll_i64(e, 1), NULL, 0, true);
+    Loop strips = strips_begin(&d);
     emit_chunk(&d, loop.index, rows);
+    loop_end(e, &strips, NULL, NULL);
     loop_end(e, &loop, NULL, NULL);
+    strips = strips_begin(&d);
     add_totals(&d, chunks);
+    loop_end(e, &strips, NULL, NULL);
     if_end(e, &branch);
     emit_return(e);
     return function;
