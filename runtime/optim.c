@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PIECE = 1 << 13, LANES = 8 };
 
@@ -56,6 +57,25 @@ void lrt_pieces_close(LrtPieces *pieces)
 {
     free(pieces->list), free(pieces->sums);
     *pieces = (LrtPieces){0};
+}
+
+/* --- clearing -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct Clear {
+    const Piece *pieces;
+    float *grads;
+} Clear;
+
+static void clear_task(void *user, int64_t task)
+{
+    const Clear *clear = user;
+    const Piece *piece = &clear->pieces[task];
+    memset(clear->grads + piece->first, 0, (size_t)piece->count * sizeof *clear->grads);
+}
+
+void lrt_clear_gradients(const LrtPieces *pieces, char *grads, LrtPool *pool)
+{
+    lrt_pool_run(pool, clear_task, &(Clear){pieces->list, (float *)grads}, pieces->count);
 }
 
 /* --- norm ------------------------------------------------------------------------------------------------------------------ */

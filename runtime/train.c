@@ -167,7 +167,7 @@ bool lrt_compute_gradients(Train *t, int64_t step, double *loss, int64_t *target
     LrtContext *c = &t->run.context;
     if (!lrt_count_targets(t, step, targets))
         return false;
-    memset(c->base[LRT_BASE_GRADS], 0, (size_t)t->run.program->params_bytes);
+    lrt_clear_gradients(&t->pieces, c->base[LRT_BASE_GRADS], t->run.pool);
     c->training = 1;
     c->want_gradients = 1;
     c->seed = t->seed;
