@@ -18,6 +18,7 @@ typedef struct Match {
     Relative relative;
     Node *where, *bias;   /* of the scores: which count beside causal and window, and what is added; NULL: none */
     const bool *given;    /* by id: made from positions and numbers only */
+    int *seen, attention; /* by id: the last attention whose mask has this condition, counted from 1 */
 } Match;
 
 /* x c and c x and x / c for a number c: strips it off and multiplies *scale. */
@@ -62,6 +63,9 @@ static bool match_window(const Node *mask, Match *m)
 static bool match_mask(Graph *g, Node *mask, Match *m)
 {
     double value;
+    if (m->seen[mask->id] == m->attention)
+        return true;
+    m->seen[mask->id] = m->attention;
     if (mask->op == OP_AND)
         return match_mask(g, mask->inputs[0], m) && match_mask(g, mask->inputs[1], m);
     if (mask->op == OP_BROADCAST)
@@ -141,14 +145,14 @@ static bool match_scores(Graph *g, Node *scores, Match *m)
     return true;
 }
 
-static bool match_attention(Graph *g, Node *product, const bool *given, Match *m)
+static bool match_attention(Graph *g, Node *product, const bool *given, int *seen, Match *m)
 {
     if (product->op != OP_MATMUL || product->attrs.ta || product->attrs.tb || product->type.rank != 3)
         return false;
     Node *softmax = product->inputs[0];
     if (softmax->op != OP_SOFTMAX)
         return false;
-    *m = (Match){.scale = 1, .heads = product->type.dim[0], .given = given};
+    *m = (Match){.scale = 1, .heads = product->type.dim[0], .given = given, .seen = seen, .attention = product->id + 1};
     int64_t v_heads = m->kv_heads = m->heads;
     if (!match_scores(g, softmax->inputs[0], m))
         return false;
@@ -258,13 +262,14 @@ bool pass_recognise(Graph *graph, PassContext *context)
 {
     int count = graph->node_count;
     const bool *given = find_given(graph, context->scratch);
+    int *seen = ARENA_ARRAY(context->scratch, int, count + 1);
     Node **map = ARENA_ARRAY(context->scratch, Node *, count + 1);
     for (int i = 0; i < count; i++)
         graph->nodes[i]->note = NULL; /* where tables of relative positions are kept */
     for (int i = 0; i < count; i++) {
         Node *node = graph->nodes[i];
         Match match;
-        if (match_attention(graph, node, given, &match))
+        if (match_attention(graph, node, given, seen, &match))
             map[i] = build_attention(graph, node, &match);
         else if (node->op == OP_CROSS_ENTROPY && context->training)
             map[i] = build_loss(graph, node);

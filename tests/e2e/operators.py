@@ -152,12 +152,12 @@ CASES = [
      " let n = clamp(positions, 0, 5); let y = x + concat(r[:, 3:d], tanh(r[:, 0:3]))[n] + r[:, 1:2][n];",
      lambda x, table, P, **_: (lambda r: x + np.concatenate([r[:, 3:], np.tanh(r[:, :3])], -1)[np.minimum(COL, 5)] + r[np.minimum(COL, 5), 1:2])(
          table @ P)),
-    ("long chains of doubled values", "let n = positions; let a = x; let c = sum(x); let s = row - col;"
-     " repeat i in 0:50 { n = (n + n) / 2; a = (a + a) * 0.5; c = c * 0.75 + c * 0.25; s = (s + s) / 2; }"
+    ("long chains of doubled values", "let n = positions; let a = x; let c = sum(x); let s = row - col; let b = s >= 0;"
+     " repeat i in 0:50 { b = b & row - col < 4 + i & b; n = (n + n) / 2; a = (a + a) * 0.5; c = c * 0.75 + c * 0.25; s = (s + s) / 2; }"
      " let q = split_heads(a @ P, heads); repeat i in 0:50 { q = (q + q) * 0.5; } let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
-     " let y = c * table[clamp(n, 0, 5)] + merge_heads(softmax(q @ k' / 3 - to_f32(s) / 4, where = s >= 0 & s < 20) @ v);",
+     " let y = c * table[clamp(n, 0, 5)] + merge_heads(softmax(q @ k' / 3 - to_f32(s) / 4, where = s >= 0 & s < 20 & b) @ v);",
      lambda x, u, P, table, **_: x.sum(-1, keepdims=True) * table[np.minimum(COL, 5)] + attention(
-         heads(x @ P), heads(x * u), heads(x), 1 / 3, (ROW - COL >= 0) & (ROW - COL < 20), (COL - ROW) / 4)),
+         heads(x @ P), heads(x * u), heads(x), 1 / 3, (ROW - COL >= 0) & (ROW - COL < 4), (COL - ROW) / 4)),
     ("const vectors", "let y = x * fall - fall[2] * u + tanh(fall[1:d-1])[1:2] * merge_heads(split_heads(x, heads) * part);",
      lambda x, u, **_: (lambda f, p: x * f - f[2] * u + np.tanh(f[2]) * x * np.tile(p, HEADS))(
          1 / (1 + np.arange(len(u))), np.sqrt(1 + np.arange(len(u) // HEADS)))),
