@@ -5,14 +5,13 @@
  * counter: a level of the stack holds the sum of 2^level chunks, equal levels are added as soon
  * as there are two; at the end the levels left are added from the lowest up.
  *
- *   task    some strips of B, each two panels of columns wide, x a group of tiles (rows of G =
- *           columns of A)
+ *   task    some strips of B, each as wide as a tile, x a group of tiles (rows of G = columns of A)
  *   chunk   strip by strip, while the chunk's part of A is in the second-level cache
- *   strip   all of the task's tiles, while the chunk's part of the strip is in the first
+ *   strip   tile by tile, while the chunk's part of the strip is in the first-level cache
  *
  * Heights of tiles differ by at most one, so that two functions do for any k.
  *
- * A thread's scratch: the finished tile | the chunk of B, without gaps between its rows |
+ * A thread's scratch: the finished tile | the chunk of a strip, without gaps between its rows |
  * stacks [strip][tile][level]. */
 #include "backend/emit_gemm.h"
 #include "backend/emit_tile.h"
@@ -118,8 +117,8 @@ typedef struct TnDriver {
     Val tile, copy, stacks; /* in scratch */
     Val first_tile, end_tile;
     Val first_strip, end_strip;
-    Val strip;   /* this one */
-    Val panel;   /* its first */
+    Val strip;   /* of first_strip .. end_strip - 1: the one at hand */
+    Val panel;   /* its first panel */
     Val panels;  /* t.panels, or 1 at the end of B */
     Val is_full; /* i1; NULL: always */
 } TnDriver;

@@ -7,7 +7,7 @@
 
 enum {
     PREFETCH_STEPS = 8, /* rows of a panel: the way from the second-level cache */
-    TN_FEW = 8,         /* accumulators */
+    TN_FEW = 8,         /* accumulators, up to which sums over rows are unrolled */
     TN_PREFETCH = 450,  /* multiply-adds: the way from the third-level cache */
 };
 
@@ -240,13 +240,6 @@ static void emit_tn_steps(Emit *e, const TileTn *tile, TileState *s, int steps)
     }
 }
 
-/* Many sums are work enough for one round; more steps would only make the compiler run out of
- * registers for what it loads early. */
-static int tn_unroll(Emit *e, const TileState *s)
-{
-    return s->count > TN_FEW ? 1 : unroll(e);
-}
-
 static void emit_tn_loop(Emit *e, const TileTn *tile, TileState *s, Val rounds, int steps)
 {
     Loop loop = loop_begin(e, ll_i64(e, 0), rounds, ll_i64(e, 1), s->v, s->count + 2, false);
@@ -273,10 +266,13 @@ Val emit_tile_tn(Emit *e, const TileTn *tile)
         s.v[i] = ll_vec(e, 0);
     *pointer_of(&s, STATE_A) = emit_param(e, 0);
     *pointer_of(&s, STATE_B) = emit_param(e, 1);
-    Val steps = emit_param(e, 2), many = ll_i64(e, tn_unroll(e, &s));
-    emit_tn_loop(e, tile, &s, ll_div(e, steps, many), tn_unroll(e, &s));
-    if (tn_unroll(e, &s) > 1)
-        emit_tn_loop(e, tile, &s, ll_rem(e, steps, many), 1);
+    /* Many accumulators are work enough for one round; with more steps LLVM loads early and runs
+     * out of registers. */
+    int many = s.count > TN_FEW ? 1 : unroll(e);
+    Val steps = emit_param(e, 2);
+    emit_tn_loop(e, tile, &s, ll_div(e, steps, ll_i64(e, many)), many);
+    if (many > 1)
+        emit_tn_loop(e, tile, &s, ll_rem(e, steps, ll_i64(e, many)), 1);
     for (int i = 0; i < s.count; i++)
         ll_store(e, s.v[i], ll_at_const(e, emit_param(e, 3), i * PANEL_ROW), 64);
     emit_return(e);

@@ -15,7 +15,7 @@ enum {
     LOW_RANK_MAX = 64,  /* inner dimension up to which a product rides along with another */
     COST_TWICE = 6,     /* element-wise ops that are computed again rather than stored */
     COST_ONCE = 48,     /* ... even for a single use */
-    COST_MOST = 1 << 20,
+    COST_MOST = 1 << 20, /* shared values count at each use: their costs double along a chain */
     OUTPUTS_MAX = 16,   /* of a kernel that computes rows: keeps its operands few and its code short */
     COST_LOOKUP = 8,
     COST_DROPOUT = 10,

@@ -26,6 +26,7 @@ typedef struct LrtPieces {
 
 bool lrt_pieces_open(LrtPieces *pieces, const LrtProgram *program, LrtError *error);
 void lrt_pieces_close(LrtPieces *pieces);
+/* Zeros for all that is trained, its padding included. */
 void lrt_clear_gradients(const LrtPieces *pieces, char *grads, LrtPool *pool);
 /* Total norm of all gradients, summed in a fixed order in double. */
 double lrt_gradient_norm(const LrtPieces *pieces, const char *grads, LrtPool *pool);

@@ -85,6 +85,27 @@ static LrtPieces pieces_of(const LrtProgram *program)
     return pieces;
 }
 
+/* --- clearing --- */
+
+START_TEST(all_gradients_are_cleared_and_nothing_else)
+{
+    enum { BEHIND = 16 };
+    Model m;
+    model_init(&m);
+    LrtPool *pool = pool_of(1 + _i);
+    LrtPieces pieces = pieces_of(&m.program);
+    float *grads = calloc((size_t)m.count + BEHIND, sizeof *grads);
+    for (int64_t i = 0; i < m.count + BEHIND; i++)
+        grads[i] = NAN;
+    lrt_clear_gradients(&pieces, (char *)grads, pool);
+    for (int64_t i = 0; i < m.count + BEHIND; i++)
+        ck_assert(i < m.count ? grads[i] == 0 : isnan(grads[i]));
+    free(grads);
+    lrt_pieces_close(&pieces);
+    lrt_pool_free(pool);
+}
+END_TEST
+
 /* --- AdamW --- */
 
 static const LrtOptimizer optimizers[] = {
@@ -389,6 +410,9 @@ int main(void)
     tcase_add_test(adamw, the_first_step_has_the_size_of_the_rate);
     tcase_add_test(adamw, padding_and_threads_change_nothing);
     suite_add_tcase(suite, adamw);
+    TCase *clearing = tcase_create("clearing");
+    tcase_add_loop_test(clearing, all_gradients_are_cleared_and_nothing_else, 0, 3);
+    suite_add_tcase(suite, clearing);
     TCase *clipping = tcase_create("clipping");
     tcase_add_test(clipping, the_norm_is_that_of_all_trained_gradients);
     tcase_add_test(clipping, a_factor_scales_all_gradients);
