@@ -213,8 +213,8 @@ static void multiply(Product *p)
 {
     Emit *e = p->e;
     const GemmSpec *spec = p->spec;
-    PanelSource w = {spec->store, spec->transposed, spec->k, spec->n, 0};
-    PanelSource l = {LRT_STORE_F32, spec->l_transposed, spec->rank, spec->n, 0};
+    PanelSource w = {.store = spec->store, .transposed = spec->transposed, .k = spec->k, .n = spec->n};
+    PanelSource l = {.store = LRT_STORE_F32, .transposed = spec->l_transposed, .k = spec->rank, .n = spec->n};
     bool as_stored = panel_as_stored(&w) && (!spec->rank || panel_as_stored(&l));
     Val few = LLVMBuildICmp(e->builder, LLVMIntSLE, p->rows, ll_i64(e, as_stored ? FEW_ROWS : 0), "");
     if (as_stored) {

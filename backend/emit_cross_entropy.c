@@ -210,7 +210,7 @@ static Val chunk_panels(Loss *l, Val panel, Val count)
     Val w = operand_pointer(e, l->spec->w);
     if (l->spec->store == LRT_STORE_F32)
         return ll_at(e, w, ll_mul(e, panel, ll_i64(e, l->spec->k * PANEL_ROW)));
-    PanelSource source = {l->spec->store, false, l->spec->k, l->spec->vocabulary, 0};
+    PanelSource source = {.store = l->spec->store, .k = l->spec->k, .n = l->spec->vocabulary};
     EmitState state = emit_save(e);
     Val function = emit_panel(e, &source);
     emit_restore(e, state);

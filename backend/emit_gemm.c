@@ -7,13 +7,11 @@
  * Up to 4 rows (decoding) go through tiles of so many rows that are wider instead: one pass
  * over the weights with enough independent chains, in the form in which they are stored.
  *
- * A thread's scratch: the tile | produced panels of W | produced panels of L. */
-#include "backend/emit_gemm.h"
+ * A thread's scratch: the tile | produced panels of W | produced panels of L | the waiting sums of
+ * a long product (emit_gemm_long.c). */
+#include "backend/gemm_driver.h"
 
 #include <assert.h>
-
-#include "backend/emit_panel.h"
-#include "backend/emit_tile.h"
 
 enum {
     FEW_ROWS = 4,
@@ -27,24 +25,19 @@ enum {
 
 /* --- what does not depend on the number of rows ------------------------------------------- */
 
-static int64_t count_panels(const GemmSpec *spec)
+PanelSource gemm_source_of_w(const GemmSpec *spec)
 {
-    return (spec->n + LANES - 1) / LANES;
+    return (PanelSource){.store = spec->store, .transposed = spec->transposed, .k = spec->k, .n = spec->n};
 }
 
-static PanelSource source_of_w(const GemmSpec *spec)
+PanelSource gemm_source_of_l(const GemmSpec *spec)
 {
-    return (PanelSource){spec->store, spec->transposed, spec->k, spec->n, 0};
-}
-
-static PanelSource source_of_l(const GemmSpec *spec)
-{
-    return (PanelSource){LRT_STORE_F32, spec->l_transposed, spec->rank, spec->n, 0};
+    return (PanelSource){.store = LRT_STORE_F32, .transposed = spec->l_transposed, .k = spec->rank, .n = spec->n};
 }
 
 static bool is_produced(const GemmSpec *spec)
 {
-    PanelSource w = source_of_w(spec), l = source_of_l(spec);
+    PanelSource w = gemm_source_of_w(spec), l = gemm_source_of_l(spec);
     return !panel_as_stored(&w) || (spec->rank && !panel_as_stored(&l));
 }
 
@@ -54,26 +47,14 @@ static bool can_stream(const GemmSpec *spec)
     return !spec->transposed && !(spec->rank && spec->l_transposed);
 }
 
-int64_t gemm_scratch_bytes(const GemmSpec *spec)
+/* Bytes of a panel step's produced panels. */
+static int64_t produced_bytes(const GemmSpec *spec, int64_t panels)
 {
-    PanelSource w = source_of_w(spec), l = source_of_l(spec);
-    int64_t bytes = TILE_BYTES, panels = 1;
-    for (int tier = 0; tier < TARGET_COUNT; tier++)
-        if (tile_panels(&targets[tier]) > panels)
-            panels = tile_panels(&targets[tier]);
-    if (!panel_as_stored(&w))
-        bytes += panels * spec->k * PANEL_ROW;
-    if (spec->rank && !panel_as_stored(&l))
-        bytes += panels * spec->rank * PANEL_ROW;
-    return bytes;
+    PanelSource w = gemm_source_of_w(spec), l = gemm_source_of_l(spec);
+    int64_t steps = panel_as_stored(&w) ? 0 : gemm_is_long(spec) ? GEMM_PART_STEPS : spec->k;
+    steps += spec->rank && !panel_as_stored(&l) ? spec->rank : 0;
+    return steps * panels * PANEL_ROW;
 }
-
-/* --- tasks -------------------------------------------------------------------------------- */
-
-typedef struct Split {
-    Val rows_each, panels_each; /* of a task */
-    Val row_tasks, panel_tasks;
-} Split;
 
 static int64_t round_up(int64_t value, int64_t to)
 {
@@ -84,31 +65,54 @@ static int64_t round_up(int64_t value, int64_t to)
 static int64_t few_panels_each(const GemmSpec *spec)
 {
     int64_t by_bytes = GROUP_BYTES / panel_bytes(spec->store, spec->k);
-    int64_t by_tasks = (count_panels(spec) + TASKS_FEW - 1) / TASKS_FEW;
+    int64_t by_tasks = (gemm_panels(spec) + TASKS_FEW - 1) / TASKS_FEW;
     return round_up(by_bytes > by_tasks ? by_bytes : by_tasks, TILE_PANELS);
 }
+
+/* Bytes of the sums of a long product that wait, of a task with many rows or with few. */
+static int64_t sums_bytes(const Target *target, const GemmSpec *spec)
+{
+    int64_t panels = (gemm_panels(spec) + gemm_long_groups(target, spec) - 1) / gemm_long_groups(target, spec);
+    int64_t many = gemm_long_rows(target) * round_up(panels, tile_panels(target));
+    int64_t few = SPLIT_ROWS * round_up(few_panels_each(spec), tile_panels(target));
+    return gemm_is_long(spec) ? (many > few ? many : few) * PANEL_ROW : 0;
+}
+
+int64_t gemm_scratch_bytes(const GemmSpec *spec)
+{
+    int64_t most = 0;
+    for (int tier = 0; tier < TARGET_COUNT; tier++) {
+        int64_t bytes = produced_bytes(spec, tile_panels(&targets[tier])) + sums_bytes(&targets[tier], spec);
+        most = bytes > most ? bytes : most;
+    }
+    return TILE_BYTES + most;
+}
+
+/* --- tasks -------------------------------------------------------------------------------- */
 
 /* As stored: a block of A stays in the second-level cache while the task's panels pass by, and
  * those in the third-level cache while the blocks of A take turns.  Produced: a panel stays in
  * the second-level cache while the task's rows pass by, and those in the third-level cache
- * while the panels take turns, if so many rows fit there that they pay for the panel.  Rows are split further when there are too
- * few panels for many threads. */
+ * while the panels take turns, if so many rows fit there that they pay for the panel.  Long: so many
+ * rows and panels that their sums can wait.  Rows are split further when there are too few panels
+ * for many threads. */
 static Split split_product(Emit *e, const GemmSpec *spec, Val rows)
 {
-    bool produced = is_produced(spec);
-    int64_t mr = e->target->mr, panels = count_panels(spec), step = tile_panels(e->target);
+    bool produced = is_produced(spec), is_long = gemm_is_long(spec);
+    int64_t mr = e->target->mr, panels = gemm_panels(spec), step = tile_panels(e->target);
     int64_t block = (produced ? SHARED_BYTES : (int64_t)e->target->block_kb * 1024) /
                     spec->a.pitch / mr * mr;
     int64_t least_rows = produced ? PRODUCED_ROWS : 4 * mr, least_block = produced ? PRODUCED_ROWS : mr;
     int64_t most_groups = produced ? (panels + step - 1) / step : (panels + 7) / 8;
     int64_t least_groups = 1 + (panels * panel_bytes(spec->store, spec->k) - 1) / SHARED_BYTES;
+    block = is_long ? gemm_long_rows(e->target) : block < least_block ? least_block : block;
+    least_groups = is_long ? gemm_long_groups(e->target, spec) : least_groups;
     least_groups = least_groups < most_groups ? least_groups : most_groups;
 
     Val one = ll_i64(e, 1);
     Val wanted = ll_min(e, ll_i64(e, (TASKS_WANTED + most_groups - 1) / most_groups),
                         ll_div(e, rows, ll_i64(e, least_rows)));
-    Val blocks = ll_max(
-        e, ll_max(e, wanted, ll_ceil_div(e, rows, ll_i64(e, block < least_block ? least_block : block))), one);
+    Val blocks = ll_max(e, ll_max(e, wanted, ll_ceil_div(e, rows, ll_i64(e, block))), one);
     Val strips = ll_ceil_div(e, ll_ceil_div(e, rows, blocks), ll_i64(e, mr));
     Val rows_each = ll_mul(e, ll_max(e, strips, one), ll_i64(e, mr));
     blocks = ll_max(e, ll_ceil_div(e, rows, rows_each), one);
@@ -135,14 +139,14 @@ Val emit_gemm_tasks(Emit *e, const GemmSpec *spec, Val rows)
 
 /* --- epilogue ----------------------------------------------------------------------------- */
 
-/* void (context, record, task, scratch, row, rows, panel, panels): hands the tile to the
- * caller's epilogue.  A function, so that its code exists once. */
-enum { FINISH_ROW = 4, FINISH_ROWS, FINISH_PANEL, FINISH_PANELS, FINISH_PARAMS };
+/* void (context, record, task, scratch, tile, pitch, row, rows, panel, panels): hands the tile to
+ * the caller's epilogue.  A function, so that its code exists once. */
+enum { FINISH_TILE = 4, FINISH_PITCH, FINISH_ROW, FINISH_ROWS, FINISH_PANEL, FINISH_PANELS, FINISH_PARAMS };
 
 static LLVMTypeRef finish_type(Emit *e, LLVMTypeRef params[FINISH_PARAMS])
 {
-    LLVMTypeRef types[FINISH_PARAMS] = {e->t_ptr, e->t_ptr, e->t_i64, e->t_ptr,
-                                        e->t_i64, e->t_i64, e->t_i64, e->t_i64};
+    LLVMTypeRef types[FINISH_PARAMS] = {e->t_ptr, e->t_ptr, e->t_i64, e->t_ptr, e->t_ptr,
+                                        e->t_i64, e->t_i64, e->t_i64, e->t_i64, e->t_i64};
     for (int i = 0; i < FINISH_PARAMS; i++)
         params[i] = types[i];
     return LLVMFunctionType(e->t_void, params, FINISH_PARAMS, 0);
@@ -155,10 +159,10 @@ static Val emit_finish(Emit *e, const GemmSpec *spec)
     EmitState state = emit_save(e);
     const char *name = arena_format(e->arena, "%s.finish", spec->name);
     Val function = emit_function(e, name, e->t_void, params, FINISH_PARAMS, true);
-    Val tile = emit_param(e, KERNEL_SCRATCH), zero = ll_i64(e, 0), one = ll_i64(e, 1);
+    Val tile = emit_param(e, FINISH_TILE), zero = ll_i64(e, 0), one = ll_i64(e, 1);
     Loop rows = loop_begin(e, zero, emit_param(e, FINISH_ROWS), one, NULL, 0, true);
     Val row = ll_add(e, emit_param(e, FINISH_ROW), rows.index);
-    Val tile_row = ll_at(e, tile, ll_mul(e, rows.index, ll_i64(e, TILE_PITCH)));
+    Val tile_row = ll_at(e, tile, ll_mul(e, rows.index, emit_param(e, FINISH_PITCH)));
     Loop panels = loop_begin(e, zero, emit_param(e, FINISH_PANELS), one, NULL, 0, true);
     Val column =
         ll_mul(e, ll_add(e, emit_param(e, FINISH_PANEL), panels.index), ll_i64(e, LANES));
@@ -173,33 +177,13 @@ static Val emit_finish(Emit *e, const GemmSpec *spec)
 
 /* --- tiles -------------------------------------------------------------------------------- */
 
-typedef struct Driver {
-    Emit *e;
-    const GemmSpec *spec;
-    Val finish;
-    Val tile;       /* in scratch */
-    Val a, w, u, l; /* operands */
-    Split split;
-    Val first_row, end_row, first_panel, end_panel; /* of this task */
-} Driver;
-
-/* What a strip of rows is multiplied with. */
-typedef struct PanelStep {
-    Val w, l;    /* first panel of each */
-    Val panel;   /* its number */
-    Val panels;  /* how many there are: `full`, or 1 at the end of the product */
-    Val is_full; /* i1; NULL: always */
-    int full;
-    int store;
-} PanelStep;
-
 /* What a strip prefetches into the second-level cache: lines every TILE_UNROLL steps. */
 typedef struct Ahead {
     Val from;
     int lines;
 } Ahead;
 
-static Val tile_function(Driver *d, const PanelStep *step, Tile tile)
+Val gemm_tile_function(Driver *d, const PanelStep *step, Tile tile)
 {
     tile.panels = step->full;
     Val function = emit_tile(d->e, &tile);
@@ -207,6 +191,29 @@ static Val tile_function(Driver *d, const PanelStep *step, Tile tile)
         return function;
     tile.panels = 1;
     return ll_select(d->e, step->is_full, function, emit_tile(d->e, &tile));
+}
+
+void gemm_finish_strip(Driver *d, const PanelStep *step, Val sums, int64_t pitch, Val row, int rows)
+{
+    Emit *e = d->e;
+    const GemmSpec *spec = d->spec;
+    if (spec->rank) {
+        Tile second = {.k = spec->rank, .pitch = spec->u.pitch, .rows = rows, .accumulate = true, .pitch_c = pitch};
+        Val u = ll_at(e, d->u, ll_mul(e, row, ll_i64(e, spec->u.pitch)));
+        emit_tile_call(e, gemm_tile_function(d, step, second), u, step->l, sums, step->l);
+    }
+    LLVMTypeRef params[FINISH_PARAMS];
+    LLVMTypeRef type = finish_type(e, params);
+    Val args[FINISH_PARAMS];
+    for (int i = 0; i < FINISH_TILE; i++)
+        args[i] = emit_param(e, i);
+    args[FINISH_TILE] = sums;
+    args[FINISH_PITCH] = ll_i64(e, pitch);
+    args[FINISH_ROW] = row;
+    args[FINISH_ROWS] = ll_i64(e, rows);
+    args[FINISH_PANEL] = step->panel;
+    args[FINISH_PANELS] = step->panels;
+    LLVMBuildCall2(e->builder, type, d->finish, args, FINISH_PARAMS, "");
 }
 
 /* Rows row .. row + rows - 1 (a constant) of the result. */
@@ -217,24 +224,9 @@ static void emit_strip(Driver *d, const PanelStep *step, Val row, int rows, Ahea
     Tile tile = {.k = spec->k, .pitch = spec->a.pitch, .store = step->store, .rows = rows};
     tile.ahead = ahead.lines;
     Val a = ll_at(e, d->a, ll_mul(e, row, ll_i64(e, spec->a.pitch)));
-    emit_tile_call(e, tile_function(d, step, tile), a, step->w, d->tile,
+    emit_tile_call(e, gemm_tile_function(d, step, tile), a, step->w, d->tile,
                    ahead.lines ? ahead.from : step->w);
-    if (spec->rank) {
-        Tile second = {
-            .k = spec->rank, .pitch = spec->u.pitch, .rows = rows, .accumulate = true};
-        Val u = ll_at(e, d->u, ll_mul(e, row, ll_i64(e, spec->u.pitch)));
-        emit_tile_call(e, tile_function(d, step, second), u, step->l, d->tile, step->l);
-    }
-    LLVMTypeRef params[FINISH_PARAMS];
-    LLVMTypeRef type = finish_type(e, params);
-    Val args[FINISH_PARAMS];
-    for (int i = 0; i < FINISH_ROW; i++)
-        args[i] = emit_param(e, i);
-    args[FINISH_ROW] = row;
-    args[FINISH_ROWS] = ll_i64(e, rows);
-    args[FINISH_PANEL] = step->panel;
-    args[FINISH_PANELS] = step->panels;
-    LLVMBuildCall2(e->builder, type, d->finish, args, FINISH_PARAMS, "");
+    gemm_finish_strip(d, step, d->tile, TILE_PITCH, row, rows);
 }
 
 typedef struct Rest {
@@ -271,13 +263,12 @@ static PanelStep whole_step(Driver *d, Val panel, int full)
     return step;
 }
 
-/* The same, or a single panel if the task has no more. */
-static PanelStep step_at(Driver *d, Val panel, int full)
+PanelStep gemm_step_at(Driver *d, Val panel, int full)
 {
     Emit *e = d->e;
     PanelStep step = whole_step(d, panel, full);
     assert(full <= 2);
-    if (count_panels(d->spec) % full) {
+    if (gemm_panels(d->spec) % full) {
         Val left = ll_sub(e, d->end_panel, panel);
         step.is_full = LLVMBuildICmp(e->builder, LLVMIntSGE, left, step.panels, "");
         step.panels = ll_select(e, step.is_full, step.panels, ll_i64(e, 1));
@@ -285,8 +276,7 @@ static PanelStep step_at(Driver *d, Val panel, int full)
     return step;
 }
 
-/* Writes the step's panels to `to`. */
-static void produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored,
+void gemm_produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored,
                     Val to)
 {
     Emit *e = d->e;
@@ -298,16 +288,16 @@ static void produce(Driver *d, const PanelStep *step, const PanelSource *source,
 
 static void produce_panels(Driver *d, PanelStep *step)
 {
-    PanelSource w = source_of_w(d->spec), l = source_of_l(d->spec);
+    PanelSource w = gemm_source_of_w(d->spec), l = gemm_source_of_l(d->spec);
     Val to = ll_at_const(d->e, d->tile, TILE_BYTES);
     if (!panel_as_stored(&w)) {
-        produce(d, step, &w, d->w, to);
+        gemm_produce(d, step, &w, d->w, to);
         step->w = to;
         step->store = LRT_STORE_F32;
         to = ll_at_const(d->e, to, step->full * d->spec->k * PANEL_ROW);
     }
     if (d->spec->rank && !panel_as_stored(&l)) {
-        produce(d, step, &l, d->l, to);
+        gemm_produce(d, step, &l, d->l, to);
         step->l = to;
     }
 }
@@ -340,7 +330,7 @@ static void emit_panels(Driver *d)
     Val rows = ll_sub(e, d->end_row, d->first_row);
     Val strips = ll_div(e, rows, ll_i64(e, mr));
     Loop panels = loop_begin(e, d->first_panel, d->end_panel, ll_i64(e, full), NULL, 0, false);
-    PanelStep step = step_at(d, panels.index, full);
+    PanelStep step = gemm_step_at(d, panels.index, full);
     produce_panels(d, &step);
     Loop loop = loop_begin(e, ll_i64(e, 0), strips, ll_i64(e, 1), NULL, 0, false);
     Val row = ll_add(e, d->first_row, ll_mul(e, loop.index, ll_i64(e, mr)));
@@ -357,7 +347,7 @@ static void emit_short(Driver *d)
     Emit *e = d->e;
     int full = tile_panels(e->target);
     Loop panels = loop_begin(e, d->first_panel, d->end_panel, ll_i64(e, full), NULL, 0, false);
-    PanelStep step = step_at(d, panels.index, full);
+    PanelStep step = gemm_step_at(d, panels.index, full);
     emit_rest_strips(d, &step, d->first_row);
     loop_end(e, &panels, NULL, NULL);
 }
@@ -367,7 +357,7 @@ static void emit_stream(Driver *d, int rows)
 {
     Emit *e = d->e;
     int full = tile_panels_few(e->target, rows);
-    int64_t panels = count_panels(d->spec);
+    int64_t panels = gemm_panels(d->spec);
     Val whole = ll_sub(e, d->end_panel,
                        ll_rem(e, ll_sub(e, d->end_panel, d->first_panel), ll_i64(e, full)));
     for (int part = 0; part < 2; part++) {
@@ -391,7 +381,7 @@ static void begin_task(Driver *d, Val rows)
     d->split = split_product(e, d->spec, rows);
     /* What the other tasks at this time share changes slowest: panels as stored, rows of
      * produced ones. */
-    bool produced = is_produced(d->spec);
+    bool produced = is_produced(d->spec) || gemm_is_long(d->spec);
     Val inner = produced ? d->split.panel_tasks : d->split.row_tasks;
     Val fast = ll_rem(e, task, inner), slow = ll_div(e, task, inner);
     Val block = produced ? slow : fast, group = produced ? fast : slow;
@@ -399,8 +389,9 @@ static void begin_task(Driver *d, Val rows)
     d->end_row = ll_min(e, ll_add(e, d->first_row, d->split.rows_each), rows);
     d->first_panel = ll_mul(e, group, d->split.panels_each);
     d->end_panel = ll_min(e, ll_add(e, d->first_panel, d->split.panels_each),
-                          ll_i64(e, count_panels(d->spec)));
+                          ll_i64(e, gemm_panels(d->spec)));
     d->tile = emit_param(e, KERNEL_SCRATCH);
+    d->sums = ll_at_const(e, d->tile, TILE_BYTES + produced_bytes(d->spec, tile_panels(e->target)));
     d->a = operand_pointer(e, d->spec->a);
     d->w = operand_pointer(e, d->spec->w);
     if (d->spec->rank) {
@@ -438,7 +429,10 @@ Val emit_gemm(Emit *e, const GemmSpec *spec)
     if (spec->max_rows > small) {
         If branch =
             if_begin(e, LLVMBuildICmp(e->builder, LLVMIntSGT, rows, ll_i64(e, small), ""));
-        emit_panels(&d);
+        if (gemm_is_long(spec))
+            emit_gemm_long(&d);
+        else
+            emit_panels(&d);
         if_end(e, &branch);
     }
     emit_return(e);

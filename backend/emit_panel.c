@@ -196,8 +196,8 @@ static void emit_unpacked(Emit *e, const PanelSource *source, Val stored, Val pa
     int64_t block_rows = panel_block_rows(source->store),
             block_bytes = panel_block_bytes(source->store);
     int64_t blocks = source->k / block_rows;
-    Val from =
-        ll_at(e, stored, ll_mul(e, panel, ll_i64(e, panel_bytes(source->store, source->k))));
+    int64_t stride = source->stride ? source->stride : panel_bytes(source->store, source->k);
+    Val from = ll_at(e, stored, ll_mul(e, panel, ll_i64(e, stride)));
     Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, blocks), ll_i64(e, 1), NULL, 0, false);
     Val at = ll_at(e, from, ll_mul(e, loop.index, ll_i64(e, block_bytes)));
     Val out = ll_at(e, to, ll_mul(e, loop.index, ll_i64(e, block_rows * pitch_of(source))));
@@ -216,6 +216,8 @@ Val emit_panel(Emit *e, const PanelSource *source)
     const char *name =
         arena_format(e->arena, "panel%d.%lld.%lld%s", source->store, (long long)source->k,
                      (long long)source->n, source->transposed ? ".transposed" : "");
+    if (source->stride)
+        name = arena_format(e->arena, "%s.of%lld", name, (long long)source->stride);
     if (source->pitch)
         name = arena_format(e->arena, "%s.%lld", name, (long long)source->pitch);
     Val function = emit_find(e, name);

@@ -18,6 +18,7 @@ typedef struct PanelSource {
     bool transposed; /* stored is the transpose: [n, k] in panels of 16 of its k columns */
     int64_t k, n;    /* of the product's right operand */
     int64_t pitch;   /* bytes from row to row of what is written; 0: a panel's, without gaps */
+    int64_t stride;  /* bytes from stored panel to stored panel, if k is only a part of theirs; not of transposed ones */
 } PanelSource;
 
 /* Whether products read the stored panels themselves. */

@@ -58,11 +58,16 @@ static Loop state_loop(Emit *e, TileState *s, int64_t rounds, TileState *next)
     return loop;
 }
 
+static int64_t tile_stride(const Tile *tile)
+{
+    return tile->stride ? tile->stride : panel_bytes(tile->store, tile->k);
+}
+
 /* `steps` steps of k: A from column `a` on, the panels' rows from the first of `block` on. */
 static void emit_steps(Emit *e, const Tile *tile, TileState *s, Val a, Val block,
                        const Val *scales, int64_t steps)
 {
-    int64_t stride = panel_bytes(tile->store, tile->k);
+    int64_t stride = tile_stride(tile);
     for (int64_t step = 0; step < steps; step++) {
         Val b[TILE_PANELS];
         for (int p = 0; p < tile->panels; p++) {
@@ -136,7 +141,7 @@ static void load_scales(Emit *e, const Tile *tile, Val block, Val *scales)
 {
     for (int p = 0; p < tile->panels; p++)
         scales[p] = panel_scale(e, tile->store,
-                                ll_at_const(e, block, p * panel_bytes(tile->store, tile->k)));
+                                ll_at_const(e, block, p * tile_stride(tile)));
 }
 
 /* All of k for element types with a scale a block: a loop over blocks around their rows. */
@@ -162,8 +167,8 @@ static void emit_long_blocks(Emit *e, const Tile *tile, TileState *s)
 Val emit_tile(Emit *e, const Tile *tile)
 {
     int64_t pitch_c = tile->pitch_c ? tile->pitch_c : TILE_PITCH;
-    const char *name = arena_format(e->arena, "tile%d.%lld.%lld.%lld.%dx%d%s.%d", tile->store,
-                                    (long long)tile->k, (long long)tile->pitch, (long long)pitch_c,
+    const char *name = arena_format(e->arena, "tile%d.%lld.%lld.%lld.%lld.%dx%d%s.%d", tile->store,
+                                    (long long)tile->k, (long long)tile_stride(tile), (long long)tile->pitch, (long long)pitch_c,
                                     tile->rows, tile->panels, tile->accumulate ? ".acc" : "",
                                     tile->ahead);
     Val function = emit_find(e, name);

@@ -44,7 +44,10 @@ static const Case cases[] = {
     {20, 60, 3, 0, 0, LRT_STORE_Q8_0, 1, 300},  {75, 35, 0, 1, 0, LRT_STORE_Q8_0, 1, 300},
     {130, 50, 0, 0, 0, LRT_STORE_Q8_0, 1, 300}, {33, 45, 0, 1, 0, LRT_STORE_Q8_0, 1, 70},
     {128, 96, 4, 0, 0, LRT_STORE_Q8_0, 0, 300}, {20, 600, 3, 0, 0, LRT_STORE_F32, 0, 700},
-    {20, 300, 3, 1, 1, LRT_STORE_BF16, 0, 300},
+    {20, 300, 3, 1, 1, LRT_STORE_BF16, 0, 300}, {4200, 70, 3, 1, 1, LRT_STORE_F32, 0, 300},
+    {4097, 70, 0, 0, 0, LRT_STORE_F32, 0, 700}, {4098, 1100, 0, 1, 0, LRT_STORE_F32, 0, 70},
+    {4127, 45, 2, 0, 1, LRT_STORE_BF16, 0, 300}, {4129, 45, 0, 1, 0, LRT_STORE_BF16, 0, 300},
+    {4130, 45, 0, 0, 0, LRT_STORE_Q8_0, 0, 300}, {4608, 45, 4, 1, 0, LRT_STORE_Q8_0, 0, 300},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -300,7 +303,10 @@ static void compare_with_openblas(const Case *c, const Operands *o, const float 
                 fabs((double)got[i * got_pitch / 4 + j] - (double)want[i * c->n + j]);
             most = difference > most ? difference : most;
         }
-    ck_assert_msg(most <= 2e-6 * sqrt((double)(c->k + c->rank)) + 1e-6,
+    /* Each step of a chain rounds a sum that grows with the square root of their number; long
+     * chains lose in proportion to it. */
+    double steps = (double)(c->k + c->rank);
+    ck_assert_msg(most <= 2e-6 * sqrt(steps) + 5e-8 * steps + 1e-6,
                   "OpenBLAS differs by %g", most);
     free(want);
 }
@@ -354,13 +360,12 @@ START_TEST(products_are_one_chain_on_every_tier_and_for_any_rows)
             continue;
         Operands o = {.rows = rows};
         o.w_values = calloc((size_t)(c->k * c->n), sizeof(float));
-        o.l_values = calloc((size_t)(c->rank * c->n) + 1, sizeof(float));
+        o.l_values = calloc((size_t)((c->rank + !c->rank) * c->n), sizeof(float));
         o.a = random_rows(rows, c->k);
         o.u = random_rows(rows, c->rank ? c->rank : 1);
         o.c = guarded(rows * pitch_of(c->n), NAN);
         o.w = random_panels(c->k, c->n, c->transposed, c->store, o.w_values);
-        o.l = random_panels(c->rank ? c->rank : 1, c->n, c->l_transposed, LRT_STORE_F32,
-                            c->rank ? o.l_values : (float[64 * 16]){0});
+        o.l = random_panels(c->rank ? c->rank : 1, c->n, c->l_transposed, LRT_STORE_F32, o.l_values);
         for (int tier = 0; tier < TARGET_COUNT; tier++)
             if (tier_runs_here(tier) && (tier != TARGET_GENERIC || (c->small && rows <= 100)))
                 check_product(_i, tier, &o);
