@@ -30,14 +30,14 @@ PanelSource gemm_source_of_w(const GemmSpec *spec)
     return (PanelSource){.store = spec->store, .transposed = spec->transposed, .k = spec->k, .n = spec->n};
 }
 
-PanelSource gemm_source_of_l(const GemmSpec *spec)
+static PanelSource source_of_l(const GemmSpec *spec)
 {
     return (PanelSource){.store = LRT_STORE_F32, .transposed = spec->l_transposed, .k = spec->rank, .n = spec->n};
 }
 
 static bool is_produced(const GemmSpec *spec)
 {
-    PanelSource w = gemm_source_of_w(spec), l = gemm_source_of_l(spec);
+    PanelSource w = gemm_source_of_w(spec), l = source_of_l(spec);
     return !panel_as_stored(&w) || (spec->rank && !panel_as_stored(&l));
 }
 
@@ -50,7 +50,7 @@ static bool can_stream(const GemmSpec *spec)
 /* Bytes of a panel step's produced panels. */
 static int64_t produced_bytes(const GemmSpec *spec, int64_t panels)
 {
-    PanelSource w = gemm_source_of_w(spec), l = gemm_source_of_l(spec);
+    PanelSource w = gemm_source_of_w(spec), l = source_of_l(spec);
     int64_t steps = panel_as_stored(&w) ? 0 : gemm_is_long(spec) ? GEMM_PART_STEPS : spec->k;
     steps += spec->rank && !panel_as_stored(&l) ? spec->rank : 0;
     return steps * panels * PANEL_ROW;
@@ -276,8 +276,7 @@ PanelStep gemm_step_at(Driver *d, Val panel, int full)
     return step;
 }
 
-void gemm_produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored,
-                    Val to)
+void gemm_produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored, Val to)
 {
     Emit *e = d->e;
     Loop loop = loop_begin(e, ll_i64(e, 0), step->panels, ll_i64(e, 1), NULL, 0, true);
@@ -286,9 +285,18 @@ void gemm_produce(Driver *d, const PanelStep *step, const PanelSource *source, V
     loop_end(e, &loop, NULL, NULL);
 }
 
+void gemm_produce_l(Driver *d, PanelStep *step, Val to)
+{
+    PanelSource l = source_of_l(d->spec);
+    if (d->spec->rank && !panel_as_stored(&l)) {
+        gemm_produce(d, step, &l, d->l, to);
+        step->l = to;
+    }
+}
+
 static void produce_panels(Driver *d, PanelStep *step)
 {
-    PanelSource w = gemm_source_of_w(d->spec), l = gemm_source_of_l(d->spec);
+    PanelSource w = gemm_source_of_w(d->spec);
     Val to = ll_at_const(d->e, d->tile, TILE_BYTES);
     if (!panel_as_stored(&w)) {
         gemm_produce(d, step, &w, d->w, to);
@@ -296,10 +304,7 @@ static void produce_panels(Driver *d, PanelStep *step)
         step->store = LRT_STORE_F32;
         to = ll_at_const(d->e, to, step->full * d->spec->k * PANEL_ROW);
     }
-    if (d->spec->rank && !panel_as_stored(&l)) {
-        gemm_produce(d, step, &l, d->l, to);
-        step->l = to;
-    }
+    gemm_produce_l(d, step, to);
 }
 
 /* As stored: the next panels, each strip its part of them, in order.  Produced: the rows of the
@@ -379,12 +384,12 @@ static void begin_task(Driver *d, Val rows)
     Emit *e = d->e;
     Val task = emit_param(e, KERNEL_TASK);
     d->split = split_product(e, d->spec, rows);
-    /* What the other tasks at this time share changes slowest: panels as stored, rows of
-     * produced ones. */
-    bool produced = is_produced(d->spec) || gemm_is_long(d->spec);
-    Val inner = produced ? d->split.panel_tasks : d->split.row_tasks;
+    /* What the other tasks at this time share changes slowest: panels as stored, or rows where
+     * panels are produced or the product is long. */
+    bool share_rows = is_produced(d->spec) || gemm_is_long(d->spec);
+    Val inner = share_rows ? d->split.panel_tasks : d->split.row_tasks;
     Val fast = ll_rem(e, task, inner), slow = ll_div(e, task, inner);
-    Val block = produced ? slow : fast, group = produced ? fast : slow;
+    Val block = share_rows ? slow : fast, group = share_rows ? fast : slow;
     d->first_row = ll_mul(e, block, d->split.rows_each);
     d->end_row = ll_min(e, ll_add(e, d->first_row, d->split.rows_each), rows);
     d->first_panel = ll_mul(e, group, d->split.panels_each);

@@ -123,11 +123,7 @@ void emit_gemm_long(Driver *d)
         emit_part(d, ll_i64(e, whole), k - whole);
     panels = panels_begin(d);
     Part part = {.d = d, .step = gemm_step_at(d, panels.index, tile_panels(e->target))};
-    PanelSource l = gemm_source_of_l(d->spec);
-    if (d->spec->rank && !panel_as_stored(&l)) {
-        part.step.l = ll_at_const(e, d->tile, TILE_BYTES);
-        gemm_produce(d, &part.step, &l, d->l, part.step.l);
-    }
+    gemm_produce_l(d, &part.step, ll_at_const(e, d->tile, TILE_BYTES));
     emit_strips(d, waiting_strip, &part);
     loop_end(e, &panels, NULL, NULL);
 }

@@ -19,9 +19,9 @@ enum {
 };
 
 typedef struct Tile {
-    int64_t k;     /* steps */
-    int64_t pitch; /* bytes from row to row of A */
-    int store;     /* enum LrtStore of the panels */
+    int64_t k;      /* steps */
+    int64_t pitch;  /* bytes from row to row of A */
+    int store;      /* enum LrtStore of the panels */
     int64_t stride; /* bytes from panel to panel; 0: they follow each other without gaps */
     int rows, panels;
     bool accumulate; /* go on from the tile's contents */

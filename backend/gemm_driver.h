@@ -31,12 +31,13 @@ typedef struct PanelStep {
 
 static inline int64_t gemm_panels(const GemmSpec *spec) { return (spec->n + LANES - 1) / LANES; }
 PanelSource gemm_source_of_w(const GemmSpec *spec);
-PanelSource gemm_source_of_l(const GemmSpec *spec);
 
 /* The `full` panels from number `panel` on, as they are stored, or a single one if the task has no more. */
 PanelStep gemm_step_at(Driver *d, Val panel, int full);
 /* Writes the step's panels to `to`. */
 void gemm_produce(Driver *d, const PanelStep *step, const PanelSource *source, Val stored, Val to);
+/* The step's panels of L to `to`, if the tiles cannot read them as they are stored. */
+void gemm_produce_l(Driver *d, PanelStep *step, Val to);
 /* The function for the step's panels, chosen at run time if their number is not certain; sets tile.panels. */
 Val gemm_tile_function(Driver *d, const PanelStep *step, Tile tile);
 /* The second term, and what becomes of the sums (`pitch` bytes from row to row) of rows row .. row + rows - 1, a constant number. */

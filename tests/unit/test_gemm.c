@@ -360,12 +360,13 @@ START_TEST(products_are_one_chain_on_every_tier_and_for_any_rows)
             continue;
         Operands o = {.rows = rows};
         o.w_values = calloc((size_t)(c->k * c->n), sizeof(float));
-        o.l_values = calloc((size_t)((c->rank + !c->rank) * c->n), sizeof(float));
+        int64_t rank = c->rank ? c->rank : 1;
+        o.l_values = calloc((size_t)(rank * c->n), sizeof(float));
         o.a = random_rows(rows, c->k);
-        o.u = random_rows(rows, c->rank ? c->rank : 1);
+        o.u = random_rows(rows, rank);
         o.c = guarded(rows * pitch_of(c->n), NAN);
         o.w = random_panels(c->k, c->n, c->transposed, c->store, o.w_values);
-        o.l = random_panels(c->rank ? c->rank : 1, c->n, c->l_transposed, LRT_STORE_F32, o.l_values);
+        o.l = random_panels(rank, c->n, c->l_transposed, LRT_STORE_F32, o.l_values);
         for (int tier = 0; tier < TARGET_COUNT; tier++)
             if (tier_runs_here(tier) && (tier != TARGET_GENERIC || (c->small && rows <= 100)))
                 check_product(_i, tier, &o);
