@@ -6,13 +6,14 @@
  * as there are two; at the end the levels left are added from the lowest up.
  *
  *   task    some strips of B, each as wide as a tile, x a group of tiles (rows of G = columns of A)
- *   chunk   strip by strip, while the chunk's part of A is in the second-level cache
+ *   chunk   strip by strip, while the chunk's part of A is in the second-level cache; where a
+ *           tile takes half of a cache line of A or less, that part is copied first, tile by tile
  *   strip   tile by tile, while the chunk's part of the strip is in the first-level cache
  *
  * Heights of tiles differ by at most one, so that two functions do for any k.
  *
  * A thread's scratch: the finished tile | the chunk of a strip, without gaps between its rows |
- * stacks [strip][tile][level]. */
+ * the chunk's part of A [tile][row] | stacks [strip][tile][level]. */
 #include "backend/emit_gemm.h"
 #include "backend/emit_tile.h"
 
@@ -20,7 +21,11 @@ enum {
     CHUNK_ROWS = 256,
     GROUP_TILES = 24, /* this and the next bound the stacks */
     GROUP_STRIPS = 4,
-    COPY_TILES = 4, /* tiles that pay for copying the chunk of B */
+    COPY_TILES = 4,       /* tiles that pay for copying the chunk of B */
+    COPY_STRIPS = 12,     /* GROUP_STRIPS where they have to pay for copying A */
+    COPY_ROWS = 8,        /* rows of a tile up to which A is copied: half a line */
+    COPY_AHEAD = 8,       /* rows to prefetch, of A and of the copy */
+    COPY_GAP = PANEL_ROW, /* between tiles: keeps their lines in different sets */
     TN_TASKS = 32,
 };
 
@@ -31,6 +36,7 @@ typedef struct Tiles {
     int64_t each, groups; /* tiles of a task, groups of tiles */
     int64_t strips;       /* along n */
     int64_t wide, steps;  /* strips of a task, groups of strips */
+    bool copies_a, copies_b;
 } Tiles;
 
 static int64_t ceil_div(int64_t a, int64_t b)
@@ -54,8 +60,11 @@ static Tiles plan_tiles(const Target *target, const GemmTnSpec *spec)
     t.each = ceil_div(t.count, groups < t.count ? groups : t.count);
     t.each = t.each > GROUP_TILES ? GROUP_TILES : t.each;
     t.groups = ceil_div(t.count, t.each);
+    t.copies_b = t.each >= COPY_TILES;
+    t.copies_a = t.copies_b && t.rows <= COPY_ROWS;
+    int64_t widest = t.copies_a ? COPY_STRIPS : GROUP_STRIPS;
     t.wide = t.strips * t.groups / TN_TASKS;
-    t.wide = t.wide < 1 ? 1 : t.wide > GROUP_STRIPS ? GROUP_STRIPS : t.wide;
+    t.wide = t.wide < 1 ? 1 : t.wide > widest ? widest : t.wide;
     t.steps = ceil_div(t.strips, t.wide);
     return t;
 }
@@ -79,14 +88,20 @@ static int64_t stack_bytes(const GemmTnSpec *spec, const Tiles *t)
     return count_levels(spec) * tile_bytes(t);
 }
 
-static bool copies_b(const Tiles *t)
+static int64_t copy_b_bytes(const Tiles *t)
 {
-    return t->each >= COPY_TILES;
+    return t->copies_b ? CHUNK_ROWS * t->panels * PANEL_ROW : 0;
 }
 
-static int64_t copy_bytes(const Tiles *t)
+/* A tile's columns of a chunk of A. */
+static int64_t column_bytes(const Tiles *t)
 {
-    return copies_b(t) ? CHUNK_ROWS * t->panels * PANEL_ROW : 0;
+    return CHUNK_ROWS * t->rows * 4 + COPY_GAP;
+}
+
+static int64_t copy_a_bytes(const Tiles *t)
+{
+    return t->copies_a ? t->each * column_bytes(t) : 0;
 }
 
 int64_t gemm_tn_scratch_bytes(const GemmTnSpec *spec)
@@ -94,7 +109,8 @@ int64_t gemm_tn_scratch_bytes(const GemmTnSpec *spec)
     int64_t most = 0;
     for (int tier = 0; tier < TARGET_COUNT; tier++) {
         Tiles t = plan_tiles(&targets[tier], spec);
-        int64_t bytes = TILE_BYTES + copy_bytes(&t) + t.wide * t.each * stack_bytes(spec, &t);
+        int64_t bytes = TILE_BYTES + copy_b_bytes(&t) + copy_a_bytes(&t);
+        bytes += t.wide * t.each * stack_bytes(spec, &t);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -114,7 +130,7 @@ typedef struct TnDriver {
     const GemmTnSpec *spec;
     Tiles t;
     Val a, b, g;
-    Val tile, copy, stacks; /* in scratch */
+    Val tile, copy_b, copy_a, stacks; /* in scratch */
     Val first_tile, end_tile;
     Val first_strip, end_strip;
     Val strip;   /* of first_strip .. end_strip - 1: the one at hand */
@@ -154,12 +170,12 @@ static Val stack_slot(TnDriver *d, Val stack, Val level, Val index)
 
 /* The function for tiles of this height or width, chosen at run time where the task may have
  * several. */
-static Val choose_tile(TnDriver *d, Val index, int64_t pitch_b)
+static Val choose_tile(TnDriver *d, Val index, int64_t pitch_a, int64_t pitch_b)
 {
     Emit *e = d->e;
     Val functions[2];
     for (int small = 0; small < 2; small++) {
-        TileTn tile = {d->spec->a.pitch, pitch_b, d->t.rows - small, d->t.panels};
+        TileTn tile = {pitch_a, pitch_b, d->t.rows - small, d->t.panels};
         if (!tile.rows || (small && d->t.tall == d->t.count)) {
             functions[small] = functions[0];
             continue;
@@ -206,13 +222,57 @@ static void push_tile(TnDriver *d, Val stack, Val chunk)
     loop_end(e, &vectors, NULL, NULL);
 }
 
-static void copy_chunk(TnDriver *d, Val b, Val rows)
+/* Where the copy of A has tile `index`. */
+static Val copied_tile(TnDriver *d, Val index)
+{
+    Emit *e = d->e;
+    Val number = ll_sub(e, index, d->first_tile);
+    return ll_at(e, d->copy_a, ll_mul(e, number, ll_i64(e, column_bytes(&d->t))));
+}
+
+/* Row `row` of the chunk's part of A: of tiles `first` .. `end` - 1, which take `columns` columns
+ * each. */
+static void copy_tiles(TnDriver *d, Val a, Val row, Val first, Val end, int columns)
+{
+    Emit *e = d->e;
+    int64_t pitch = d->spec->a.pitch, copied = d->t.rows * 4;
+    a = ll_at(e, a, ll_mul(e, row, ll_i64(e, pitch)));
+    a = ll_at(e, a, ll_mul(e, tile_start(d, first), ll_i64(e, 4)));
+    Val copy = ll_at(e, copied_tile(d, first), ll_mul(e, row, ll_i64(e, copied)));
+    Val zero = ll_i64(e, 0), one = ll_i64(e, 1);
+    Loop loop = loop_begin(e, zero, ll_sub(e, end, first), one, NULL, 0, false);
+    Val from = ll_at(e, a, ll_mul(e, loop.index, ll_i64(e, 4 * columns)));
+    Val to = ll_at(e, copy, ll_mul(e, loop.index, ll_i64(e, column_bytes(&d->t))));
+    ll_prefetch(e, ll_at_const(e, from, COPY_AHEAD * pitch), 3);
+    ll_prefetch(e, ll_at_const(e, to, COPY_AHEAD * copied), 3);
+    for (int lanes = COPY_ROWS, at = 0; lanes; lanes /= 2) {
+        if (!(columns & lanes))
+            continue;
+        LLVMTypeRef type = LLVMVectorType(e->t_f32, (unsigned)lanes);
+        ll_store(e, ll_load(e, type, ll_at_const(e, from, at), 4), ll_at_const(e, to, at), 4);
+        at += 4 * lanes;
+    }
+    loop_end(e, &loop, NULL, NULL);
+}
+
+static void copy_a(TnDriver *d, Val a, Val rows)
+{
+    Emit *e = d->e;
+    Val tall = ll_max(e, d->first_tile, ll_min(e, d->end_tile, ll_i64(e, d->t.tall)));
+    Loop loop = loop_begin(e, ll_i64(e, 0), rows, ll_i64(e, 1), NULL, 0, true);
+    copy_tiles(d, a, loop.index, d->first_tile, tall, d->t.rows);
+    if (d->t.tall < d->t.count)
+        copy_tiles(d, a, loop.index, tall, d->end_tile, d->t.rows - 1);
+    loop_end(e, &loop, NULL, NULL);
+}
+
+static void copy_b(TnDriver *d, Val b, Val rows)
 {
     Emit *e = d->e;
     Val one = ll_i64(e, 1);
     Loop loop = loop_begin(e, ll_i64(e, 0), rows, one, NULL, 0, true);
     Val from = ll_at(e, b, ll_mul(e, loop.index, ll_i64(e, d->spec->b.pitch)));
-    Val to = ll_at(e, d->copy, ll_mul(e, loop.index, ll_i64(e, d->t.panels * PANEL_ROW)));
+    Val to = ll_at(e, d->copy_b, ll_mul(e, loop.index, ll_i64(e, d->t.panels * PANEL_ROW)));
     Loop panels = loop_begin(e, ll_i64(e, 0), d->panels, one, NULL, 0, true);
     Val offset = ll_mul(e, panels.index, ll_i64(e, PANEL_ROW));
     ll_store(e, ll_load(e, e->t_vec, ll_at(e, from, offset), 4), ll_at(e, to, offset), 64);
@@ -220,29 +280,54 @@ static void copy_chunk(TnDriver *d, Val b, Val rows)
     loop_end(e, &loop, NULL, NULL);
 }
 
-static void emit_chunk(TnDriver *d, Val chunk, Val rows_total)
+/* Into the second-level cache: the share that falls to tile `index` of the strip that starts at
+ * `b`, the next one to be copied. */
+static void prefetch_b(TnDriver *d, Val b, Val index)
 {
     Emit *e = d->e;
-    Val first = ll_mul(e, chunk, ll_i64(e, CHUNK_ROWS));
-    Val rows = ll_min(e, ll_sub(e, rows_total, first), ll_i64(e, CHUNK_ROWS));
+    int64_t share = ceil_div(CHUNK_ROWS, d->t.each);
+    Val first = ll_mul(e, ll_sub(e, index, d->first_tile), ll_i64(e, share));
+    Loop loop = loop_begin(e, ll_i64(e, 0), ll_i64(e, share), ll_i64(e, 1), NULL, 0, true);
+    Val row = ll_add(e, first, loop.index);
+    row = ll_at(e, b, ll_mul(e, row, ll_i64(e, d->spec->b.pitch)));
+    for (int p = 0; p < d->t.panels; p++)
+        ll_prefetch(e, ll_at_const(e, row, p * PANEL_ROW), 2);
+    loop_end(e, &loop, NULL, NULL);
+}
+
+/* The columns of A that tile `index` takes, in the rows from `a` on or in their copy. */
+static Val tile_columns(TnDriver *d, Val a, Val index)
+{
+    if (d->t.copies_a)
+        return copied_tile(d, index);
+    return ll_at(d->e, a, ll_mul(d->e, tile_start(d, index), ll_i64(d->e, 4)));
+}
+
+/* The strip at hand of chunk `chunk`, whose rows are `first` .. `first` + `rows` - 1, those of A
+ * from `a` on. */
+static void emit_strip(TnDriver *d, Val chunk, Val first, Val rows, Val a)
+{
+    Emit *e = d->e;
     Val b = ll_at(e, d->b, ll_mul(e, first, ll_i64(e, d->spec->b.pitch)));
     b = ll_at(e, b, ll_mul(e, d->panel, ll_i64(e, PANEL_ROW)));
+    Val next = ll_at_const(e, b, d->t.panels * PANEL_ROW);
+    int64_t pitch_a = d->t.copies_a ? d->t.rows * 4 : d->spec->a.pitch;
     int64_t pitch_b = d->spec->b.pitch;
-    if (copies_b(&d->t)) {
-        copy_chunk(d, b, rows);
-        b = d->copy;
+    if (d->t.copies_b) {
+        copy_b(d, b, rows);
+        b = d->copy_b;
         pitch_b = d->t.panels * PANEL_ROW;
     }
-    Val a = ll_at(e, d->a, ll_mul(e, first, ll_i64(e, d->spec->a.pitch)));
     /* Every other chunk is a new lowest level as it is. */
     Val odd = LLVMBuildTrunc(e->builder, chunk, e->t_i1, "");
     Loop tiles = loop_begin(e, d->first_tile, d->end_tile, ll_i64(e, 1), NULL, 0, true);
-    Val column = ll_at(e, a, ll_mul(e, tile_start(d, tiles.index), ll_i64(e, 4)));
     LLVMTypeRef params[] = {e->t_ptr, e->t_ptr, e->t_i64, e->t_ptr};
     LLVMTypeRef type = LLVMFunctionType(e->t_void, params, 4, 0);
     Val stack = tile_stack(d, tiles.index);
-    Val args[] = {column, b, rows, ll_select(e, odd, d->tile, stack)};
-    LLVMBuildCall2(e->builder, type, choose_tile(d, tiles.index, pitch_b), args, 4, "");
+    if (d->t.copies_a)
+        prefetch_b(d, next, tiles.index);
+    Val args[] = {tile_columns(d, a, tiles.index), b, rows, ll_select(e, odd, d->tile, stack)};
+    LLVMBuildCall2(e->builder, type, choose_tile(d, tiles.index, pitch_a, pitch_b), args, 4, "");
     If branch = if_begin(e, odd);
     push_tile(d, stack, chunk);
     if_end(e, &branch);
@@ -308,8 +393,9 @@ static void begin_tn_task(TnDriver *d)
     d->b = operand_pointer(e, d->spec->b);
     d->g = operand_pointer(e, d->spec->g);
     d->tile = emit_param(e, KERNEL_SCRATCH);
-    d->copy = ll_at_const(e, d->tile, TILE_BYTES);
-    d->stacks = ll_at_const(e, d->copy, copy_bytes(t));
+    d->copy_b = ll_at_const(e, d->tile, TILE_BYTES);
+    d->copy_a = ll_at_const(e, d->copy_b, copy_b_bytes(t));
+    d->stacks = ll_at_const(e, d->copy_a, copy_a_bytes(t));
 }
 
 /* A loop over the task's strips. */
@@ -328,6 +414,19 @@ static Loop strips_begin(TnDriver *d)
     return strips;
 }
 
+static void emit_chunk(TnDriver *d, Val chunk, Val rows_total)
+{
+    Emit *e = d->e;
+    Val first = ll_mul(e, chunk, ll_i64(e, CHUNK_ROWS));
+    Val rows = ll_min(e, ll_sub(e, rows_total, first), ll_i64(e, CHUNK_ROWS));
+    Val a = ll_at(e, d->a, ll_mul(e, first, ll_i64(e, d->spec->a.pitch)));
+    if (d->t.copies_a)
+        copy_a(d, a, rows);
+    Loop strips = strips_begin(d);
+    emit_strip(d, chunk, first, rows, a);
+    loop_end(e, &strips, NULL, NULL);
+}
+
 Val emit_gemm_tn(Emit *e, const GemmTnSpec *spec)
 {
     TnDriver d = {.e = e, .spec = spec, .t = plan_tiles(e->target, spec)};
@@ -338,11 +437,9 @@ Val emit_gemm_tn(Emit *e, const GemmTnSpec *spec)
     begin_tn_task(&d);
     Val chunks = ll_ceil_div(e, rows, ll_i64(e, CHUNK_ROWS));
     Loop loop = loop_begin(e, zero, chunks, ll_i64(e, 1), NULL, 0, true);
-    Loop strips = strips_begin(&d);
     emit_chunk(&d, loop.index, rows);
-    loop_end(e, &strips, NULL, NULL);
     loop_end(e, &loop, NULL, NULL);
-    strips = strips_begin(&d);
+    Loop strips = strips_begin(&d);
     add_totals(&d, chunks);
     loop_end(e, &strips, NULL, NULL);
     if_end(e, &branch);

@@ -212,9 +212,11 @@ void emit_tile_call(Emit *e, Val function, Val a, Val panels, Val tile, Val ahea
 /* --- sums over rows ----------------------------------------------------------------------- */
 
 /* What a row far ahead needs.  A is walked down its columns, one or two lines a row, which no
- * hardware prefetcher follows past a page; so is B unless it was copied. */
+ * hardware prefetcher follows past a page; so is B.  Not so their copies. */
 static void prefetch_row(Emit *e, const TileTn *tile, Val a, Val b, int64_t row)
 {
+    if (tile->pitch_a < PANEL_ROW)
+        return;
     Val from = ll_at_const(e, a, row * tile->pitch_a);
     ll_prefetch(e, from, 3);
     if (tile->rows % LANES && tile->pitch_a > PANEL_ROW)
