@@ -7,12 +7,16 @@
 #include "backend/emit_blas.h"
 #include "backend/emit_panel.h"
 
-enum { ROWS_MAX = 16, VECTORS_MAX = 4 };
+enum {
+    ROWS_MAX = 16,
+    VECTORS_MAX = 4,
+    STRIP_VECTORS = 2, /* of B that a tile or several go through for all rows: half of the first-level cache at 128 steps */
+};
 
 /* Rows and vectors of a register tile: accumulators, vectors of B and one broadcast fit the tier's registers. */
 static int tile_vectors(Emit *e, const Block *block)
 {
-    int most = e->tier == TARGET_AVX512 ? VECTORS_MAX : e->tier == TARGET_AVX2 ? 2 : 1;
+    int most = e->tier == TARGET_AVX512 ? VECTORS_MAX : 1;
     while (block->vectors % most != 0)
         most--;
     return most;
@@ -100,10 +104,10 @@ static void call_openblas(Emit *e, const Block *block, Val a, Val b, Val c, Val 
 typedef struct Tiles {
     const Block *block;
     Val a, b, c, k, b_pitch;
-    int vectors; /* of a tile */
+    int vectors, strip; /* of a tile, of a strip */
 } Tiles;
 
-/* All tiles of `rows` rows from `row` on. */
+/* A strip's tiles of `rows` rows from `row` on. */
 static void row_of_tiles(Emit *e, void *user, Val row, int rows)
 {
     const Tiles *tiles = user;
@@ -111,7 +115,7 @@ static void row_of_tiles(Emit *e, void *user, Val row, int rows)
     Val function = emit_tile_function(e, block, rows, tiles->vectors);
     Val a = ll_at(e, tiles->a, ll_mul(e, row, ll_i64(e, block->transposed ? 4 : block->a_pitch)));
     Val c = ll_at(e, tiles->c, ll_mul(e, row, ll_i64(e, block->c_pitch)));
-    for (int v = 0; v < block->vectors; v += tiles->vectors)
+    for (int v = 0; v < tiles->strip; v += tiles->vectors)
         call_tile(e, function, a, ll_at_const(e, tiles->b, v * block->b_vector), ll_at_const(e, c, v * LANES * 4), tiles->k,
                   tiles->b_pitch);
 }
@@ -125,12 +129,17 @@ void emit_block(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val 
         call_openblas(e, block, a, b, c, rows, k, b_pitch);
         return;
     }
-    Tiles tiles = {block, a, b, c, k, b_pitch, vectors};
+    int strip = block->vectors % STRIP_VECTORS == 0 && STRIP_VECTORS % vectors == 0 ? STRIP_VECTORS : vectors;
+    Loop strips = loop_begin(e, ll_i64(e, 0), ll_i64(e, block->vectors / strip), ll_i64(e, 1), NULL, 0, true);
+    b = ll_at(e, b, ll_mul(e, strips.index, ll_i64(e, strip * block->b_vector)));
+    c = ll_at(e, c, ll_mul(e, strips.index, ll_i64(e, strip * LANES * 4)));
+    Tiles tiles = {block, a, b, c, k, b_pitch, vectors, strip};
     Val whole = ll_mul(e, ll_div(e, rows, ll_i64(e, most)), ll_i64(e, most));
     Loop loop = loop_begin(e, ll_i64(e, 0), whole, ll_i64(e, most), NULL, 0, false);
     row_of_tiles(e, &tiles, loop.index, most);
     loop_end(e, &loop, NULL, NULL);
     emit_rest(e, whole, rows, most, row_of_tiles, &tiles);
+    loop_end(e, &strips, NULL, NULL);
 }
 
 void emit_block_transpose(Emit *e, Val from, int64_t from_pitch, int64_t rows, int vectors, Val to, int64_t to_pitch)
