@@ -207,8 +207,8 @@ static void key_block(Forward *f, Val key)
     emit_block(e, &scores, scratch_at(e, f->p.q), scratch_at(e, f->p.kt), scratch_at(e, f->p.s), f->count,
                ll_i64(e, spec->head_dim), NULL);
     if (spec->relative) {
-        f->relative = (RelativeBlock){e, spec, f->p.relative, f->row, f->t.head, ll_add(e, f->t.past, f->first), key, NULL};
-        relative_load(&f->relative, scratch_at(e, f->p.q), scratch_at(e, f->p.k), f->count, spec->scale);
+        f->relative = (RelativeBlock){e, spec, f->p.relative, f->row, f->t.head, ll_add(e, f->t.past, f->first), key, NULL, NULL};
+        relative_load(&f->relative, scratch_at(e, f->p.q), scratch_at(e, f->p.kt), spec->scale);
     }
     Loop rows = loop_begin(e, ll_i64(e, 0), f->count, ll_i64(e, 1), NULL, 0, true);
     Val vectors_of_row[ATTENTION_BLOCK / LANES];

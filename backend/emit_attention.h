@@ -32,7 +32,7 @@ typedef struct AttentionSpec {
     int64_t buckets, reach;
     Operand kr, qr;        /* rows [heads * head_dim], one for each bucket */
     Operand table;         /* f32 [2 reach + 1], not falling */
-    Operand d_kr, d_qr;    /* backward only; overwritten */
+    Operand d_kr, d_qr;    /* backward only; overwritten; slot -1: not wanted */
     ScoreCode where;       /* which scores count, <16 x i1>; NULL: all that causal and window allow */
     ScoreCode bias;        /* what is added to the scaled scores, <16 x float>; NULL: nothing */
     void *score_user;      /* what these two get */

@@ -156,8 +156,8 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
     emit_block(e, &scores, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), scratch_at(b, b->p.s), count, size, NULL);
     emit_block(e, &scores, scratch_at(b, b->p.d_o), scratch_at(b, b->p.vt), scratch_at(b, b->p.d_p), count, size, NULL);
     if (b->spec->relative) {
-        b->relative = (RelativeBlock){e, b->spec, b->p.relative, b->row, b->t.head, query, key, NULL};
-        relative_load(&b->relative, scratch_at(b, b->p.q), scratch_at(b, b->p.k), count, 1);
+        b->relative = (RelativeBlock){e, b->spec, b->p.relative, b->row, b->t.head, query, key, NULL, NULL};
+        relative_load(&b->relative, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), 1);
     }
     Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
     softmax_grad_row(b, query, rows.index, key);
@@ -242,14 +242,19 @@ static void segment_grad(Backward *b)
     store_rows(b, scratch_at(b, b->p.d_q), b->spec->d_q, ll_i64(e, 0), b->t.length);
 }
 
-/* With tables of relative positions a task is a head with all its segments: the tables' gradients are sums over all of them. */
+static bool wants_tables(const AttentionSpec *spec)
+{
+    return spec->relative && (spec->d_kr.slot >= 0 || spec->d_qr.slot >= 0);
+}
+
+/* Where tables of relative positions are trained a task is a head with all its segments: their gradients are sums over all of them. */
 static void head_grad(Backward *b)
 {
     Emit *e = b->e;
     const AttentionSpec *spec = b->spec;
     Val context = emit_param(e, KERNEL_CONTEXT), all = ll_i64(e, spec->buckets);
     b->t.head = b->t.kv_head = emit_param(e, KERNEL_TASK);
-    int64_t bytes = 2 * (spec->buckets + BAND) * b->row; /* d_qr follows d_kr */
+    int64_t bytes = b->p.relative.bytes - b->p.relative.d_kr; /* d_qr follows d_kr */
     Loop clear = loop_begin(e, ll_i64(e, 0), ll_i64(e, bytes), ll_i64(e, LANES * 4), NULL, 0, true);
     ll_store(e, ll_vec(e, 0), ll_at(e, scratch_at(b, b->p.relative.d_kr), clear.index), 4);
     loop_end(e, &clear, NULL, NULL);
@@ -260,15 +265,17 @@ static void head_grad(Backward *b)
     segment_grad(b);
     loop_end(e, &segments, NULL, NULL);
     b->t.start = ll_i64(e, 0);
-    store_rows(b, scratch_at(b, b->p.relative.d_kr), spec->d_kr, ll_i64(e, 0), all);
-    store_rows(b, scratch_at(b, b->p.relative.d_qr), spec->d_qr, ll_i64(e, 0), all);
+    if (spec->d_kr.slot >= 0)
+        store_rows(b, scratch_at(b, b->p.relative.d_kr), spec->d_kr, ll_i64(e, 0), all);
+    if (spec->d_qr.slot >= 0)
+        store_rows(b, scratch_at(b, b->p.relative.d_qr), spec->d_qr, ll_i64(e, 0), all);
 }
 
 static Val emit_main(Emit *e, const AttentionSpec *spec)
 {
     Val function = emit_kernel(e, spec->name);
     Backward b = {.e = e, .spec = spec, .p = places_of(spec), .row = attention_width(spec) * 4};
-    if (spec->relative) {
+    if (wants_tables(spec)) {
         head_grad(&b);
     } else {
         b.t = attention_find_task(e, spec, 0);
@@ -321,6 +328,6 @@ void emit_attention_grad(Emit *e, const AttentionSpec *spec, Val kernels[2])
 Val emit_attention_grad_tasks(Emit *e, const AttentionSpec *spec, Val context, int which)
 {
     if (which == 0)
-        return spec->relative ? ll_i64(e, spec->heads) : attention_count_tasks(e, spec, context, 0);
+        return wants_tables(spec) ? ll_i64(e, spec->heads) : attention_count_tasks(e, spec, context, 0);
     return ll_ceil_div(e, CONTEXT_I64(e, context, n_tokens), ll_i64(e, SUM_ROWS));
 }

@@ -197,6 +197,11 @@ static void start_scores(Emit *e, Binding *b, const AttentionSpec *spec)
         ((Scores *)spec->score_user)->at = vexpr_new(b->arena, e, b);
 }
 
+static Operand bind_result(Binding *b, const Kernel *kernel, int index)
+{
+    return kernel->used >> index & 1 ? bind_buffer(b, kernel->results[index]) : (Operand){.slot = -1};
+}
+
 static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
 {
     const Schedule *s = b->schedule;
@@ -250,8 +255,9 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
     spec.d_v = bind_buffer(b, kernel->results[2]);
     spec.work = bind_buffer(b, kernel->work);
     if (spec.relative) {
-        spec.d_kr = bind_buffer(b, kernel->results[3]);
-        spec.d_qr = bind_buffer(b, kernel->results[4]);
+        bind_note(b, "tables %u", kernel->used >> 3);
+        spec.d_kr = bind_result(b, kernel, 3);
+        spec.d_qr = bind_result(b, kernel, 4);
     }
     return spec;
 }

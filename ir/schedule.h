@@ -42,6 +42,7 @@ typedef struct Kernel {
     int64_t width;         /* ROWS, COLUMN_SUM: columns */
     Param *gradient;       /* GEMM_TN, COLUMN_SUM, SCATTER: whose gradient is added to */
     Buffer *results[OP_MAX_RESULTS]; /* tuple ops */
+    unsigned used;         /* tuple ops: the results that nodes take, a bit each */
     Buffer *work;          /* ATTENTION_GRAD */
     int layer;
     bool backward;

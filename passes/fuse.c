@@ -433,7 +433,8 @@ static void add_node(Fuser *f, const Node *node, AttentionWork *work)
     } else if (node->op == OP_LINEAR_CROSS_ENTROPY) {
         add_tuple(f, add_kernel(f, KERNEL_CROSS_ENTROPY, node), node);
     } else if (node->op == OP_RESULT) {
-        const Kernel *kernel = node->inputs[0]->note;
+        Kernel *kernel = node->inputs[0]->note;
+        kernel->used |= 1u << node->attrs.index;
         f->schedule->buffer_of[node->id] = kernel->results[node->attrs.index];
         f->ready[node->id] = f->ready[node->inputs[0]->id];
     } else if (node->op == OP_ROPE) {
