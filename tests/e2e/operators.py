@@ -120,8 +120,23 @@ def set_length(length):
     T, ROW, COL = length, np.arange(length)[:, None], np.arange(length)
 
 
+def waves(d):
+    """As the model has them."""
+    return np.sin(np.arange(160)[:, None] / 10 ** (np.arange(d) / d))
+
+
+def bands(q, k, kr, qr):
+    """Terms of relative positions of both sides, in buckets of one distance near by and of four farther off."""
+    d = ROW - COL
+    c = np.maximum(np.minimum(d, 40 + np.trunc(d / 4)), np.trunc(d / 4) - 40).astype(int) + 80
+    of_queries, of_keys = (np.broadcast_to(places, (B, HEADS, T, T)) for places in (c, c.T))
+    return np.take_along_axis(q @ kr.swapaxes(-1, -2), of_queries, -1) + np.take_along_axis(k @ qr.swapaxes(-1, -2), of_keys, -1).swapaxes(-1, -2)
+
+
 SLOPE = 0.5 ** (1 + np.arange(HEADS))[:, None, None]
 QKV = "let q = split_heads(x @ P, heads); let k = split_heads(x * u, heads) at keys; let v = split_heads(x, heads) at values;"
+BANDS = ("let far = (row - col) / 4; let c = clamp(maximum(minimum(row - col, 40 + far), far - 40) + 80, 0, 159);"
+         " let y = merge_heads(softmax((q @ k' + take(q @ kr', c) + take(k @ qr', c')') / 3) @ v);")
 CAUSAL = "softmax(q @ k', where = col <= row) @ v"
 
 # name, the lines that make y, the same in numpy from x and the weights; how many columns y has where they are not d
@@ -163,7 +178,7 @@ CASES = [
          1 / (1 + np.arange(len(u))), np.sqrt(1 + np.arange(len(u) // HEADS)))),
     ("const matrices", "let y = x * waves[positions] + (waves @ P)[tokens * 9] + tanh(waves * u)[5 - clamp(positions, 0, 5)];",
      lambda x, u, P, ids, **_: (lambda m: x * m[COL] + (m @ P)[ids * 9] + np.tanh(m * u)[5 - np.clip(COL, 0, 5)])(
-         np.sin(np.arange(160)[:, None] / 10 ** (np.arange(len(u)) / len(u))))),
+         waves(len(u)))),
     ("lookups in vectors", "let y = x * reshape(fall[clamp(positions, 0, 9)] + u[tokens], [T, 1]);",
      lambda x, u, ids, **_: x * (1 / (1 + np.minimum(COL, 9)) + u[ids])[..., None]),
     ("reductions", "let y = x * sum(x) + max(stop_gradient(x)) - mean(x * u);",
@@ -246,6 +261,12 @@ CASES = [
      lambda x, u, P, places, **_: (lambda q, r: merged(softmax(np.where(COL <= ROW, q @ heads(x * u).swapaxes(-1, -2) + np.take_along_axis(
          q @ r.swapaxes(-1, -2), np.broadcast_to(np.clip(ROW - COL + 3, 0, 6), (B, HEADS, T, T)), -1), -1e30)) @ heads(x)))(
              heads(x @ P), heads((places @ P)[None]))),
+    ("relative terms of both sides", f"{QKV} let kr = split_heads(waves @ P, heads); let qr = split_heads(tanh(waves * w), heads); {BANDS}",
+     lambda x, u, w, P, **_: (lambda q, k, r: attention(q, k, heads(x), 1 / 3, True, bands(q, k, heads((r @ P)[None]), heads(np.tanh(r * w)[None])) / 3))(
+         heads(x @ P), heads(x * u), waves(x.shape[-1]))),
+    ("relative terms, a table that is not trained", f"{QKV} let kr = split_heads(waves @ P, heads); let qr = split_heads(waves, heads); {BANDS}",
+     lambda x, u, P, **_: (lambda q, k, r: attention(q, k, heads(x), 1 / 3, True, bands(q, k, heads((r @ P)[None]), heads(r[None])) / 3))(
+         heads(x @ P), heads(x * u), waves(x.shape[-1]))),
     ("compile-time choice", "let y = x; repeat i in 0:3 { if i % 2 == 0 { y = y * u + i; } else { y = tanh(y); } }",
      lambda x, u, **_: np.tanh(x * u) * u + 2),
 ]
