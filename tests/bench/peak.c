@@ -11,10 +11,12 @@
 enum { CHAINS = 12, ROUNDS = 20000000, THREADS_MAX = 256 };
 static const size_t bytes_each = (size_t)256 << 20;
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
 enum { LANES = 16 };
-#else
+#elif defined(__AVX__)
 enum { LANES = 8 }; /* longer vectors take two registers each, and there are not as many */
+#else
+enum { LANES = 4 };
 #endif
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
