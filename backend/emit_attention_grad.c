@@ -212,9 +212,7 @@ static void key_block(Backward *b, Val key)
     load_rows(b, spec->v, key, count, b->t.kv_head, b->p.v);
     turn(b, b->p.k, b->p.kt);
     turn(b, b->p.v, b->p.vt);
-    Loop clear = loop_begin(e, ll_i64(e, 0), ll_i64(e, 2 * ATTENTION_BLOCK * b->row), ll_i64(e, LANES * 4), NULL, 0, true);
-    ll_store(e, ll_vec(e, 0), ll_at(e, scratch_at(b, b->p.d_k), clear.index), 4); /* d_v follows d_k */
-    loop_end(e, &clear, NULL, NULL);
+    emit_block_clear(e, scratch_at(b, b->p.d_k), ll_i64(e, 2 * ATTENTION_BLOCK * b->row)); /* d_v follows d_k */
     /* Queries before the block do not see it; with a window, neither do those far behind. */
     Val first = spec->causal ? key : ll_i64(e, 0), end = b->t.length;
     if (spec->window && spec->causal)
@@ -254,10 +252,8 @@ static void head_grad(Backward *b)
     const AttentionSpec *spec = b->spec;
     Val context = emit_param(e, KERNEL_CONTEXT), all = ll_i64(e, spec->buckets);
     b->t.head = b->t.kv_head = emit_param(e, KERNEL_TASK);
-    int64_t bytes = b->p.relative.bytes - b->p.relative.d_kr; /* d_qr follows d_kr */
-    Loop clear = loop_begin(e, ll_i64(e, 0), ll_i64(e, bytes), ll_i64(e, LANES * 4), NULL, 0, true);
-    ll_store(e, ll_vec(e, 0), ll_at(e, scratch_at(b, b->p.relative.d_kr), clear.index), 4);
-    loop_end(e, &clear, NULL, NULL);
+    const RelativePlaces *tables = &b->p.relative; /* d_qr follows d_kr */
+    emit_block_clear(e, scratch_at(b, tables->d_kr), ll_i64(e, tables->bytes - tables->d_kr));
     Loop segments = loop_begin(e, ll_i64(e, 0), CONTEXT_I64(e, context, n_segments), ll_i64(e, 1), NULL, 0, false);
     Val segment = ll_at(e, CONTEXT_PTR(e, context, segments), ll_mul(e, segments.index, ll_i64(e, (int64_t)sizeof(LrtSegment))));
     b->t.start = attention_field(e, segment, offsetof(LrtSegment, start));
@@ -266,9 +262,9 @@ static void head_grad(Backward *b)
     loop_end(e, &segments, NULL, NULL);
     b->t.start = ll_i64(e, 0);
     if (spec->d_kr.slot >= 0)
-        store_rows(b, scratch_at(b, b->p.relative.d_kr), spec->d_kr, ll_i64(e, 0), all);
+        store_rows(b, scratch_at(b, tables->d_kr), spec->d_kr, ll_i64(e, 0), all);
     if (spec->d_qr.slot >= 0)
-        store_rows(b, scratch_at(b, b->p.relative.d_qr), spec->d_qr, ll_i64(e, 0), all);
+        store_rows(b, scratch_at(b, tables->d_qr), spec->d_qr, ll_i64(e, 0), all);
 }
 
 static Val emit_main(Emit *e, const AttentionSpec *spec)

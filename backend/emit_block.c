@@ -10,13 +10,13 @@
 enum {
     ROWS_MAX = 16,
     VECTORS_MAX = 4,
-    STRIP_VECTORS = 2, /* of B that a tile or several go through for all rows: half of the first-level cache at 128 steps */
+    STRIP_VECTORS = 2, /* of B, for all rows in turn, where a tile has fewer: half of the first-level cache at 128 steps */
 };
 
 /* Rows and vectors of a register tile: accumulators, vectors of B and one broadcast fit the tier's registers. */
 static int tile_vectors(Emit *e, const Block *block)
 {
-    int most = e->tier == TARGET_AVX512 ? VECTORS_MAX : 1;
+    int most = e->target->width == LANES ? VECTORS_MAX : 1;
     while (block->vectors % most != 0)
         most--;
     return most;
@@ -129,7 +129,7 @@ void emit_block(Emit *e, const Block *block, Val a, Val b, Val c, Val rows, Val 
         call_openblas(e, block, a, b, c, rows, k, b_pitch);
         return;
     }
-    int strip = block->vectors % STRIP_VECTORS == 0 && STRIP_VECTORS % vectors == 0 ? STRIP_VECTORS : vectors;
+    int strip = vectors < STRIP_VECTORS && block->vectors % STRIP_VECTORS == 0 ? STRIP_VECTORS : vectors;
     Loop strips = loop_begin(e, ll_i64(e, 0), ll_i64(e, block->vectors / strip), ll_i64(e, 1), NULL, 0, true);
     b = ll_at(e, b, ll_mul(e, strips.index, ll_i64(e, strip * block->b_vector)));
     c = ll_at(e, c, ll_mul(e, strips.index, ll_i64(e, strip * LANES * 4)));
@@ -200,4 +200,11 @@ void emit_block_load(Emit *e, Val from, int64_t from_pitch, Val rows, int64_t al
     for (int64_t c = 0; c < columns; c += LANES)
         ll_store(e, ll_vec(e, 0), ll_at_const(e, empty, c * 4), 4);
     loop_end(e, &rest, NULL, NULL);
+}
+
+void emit_block_clear(Emit *e, Val to, Val bytes)
+{
+    Loop loop = loop_begin(e, ll_i64(e, 0), bytes, ll_i64(e, LANES * 4), NULL, 0, true);
+    ll_store(e, ll_vec(e, 0), ll_at(e, to, loop.index), 4);
+    loop_end(e, &loop, NULL, NULL);
 }

@@ -27,6 +27,8 @@ void emit_block_transpose(Emit *e, Val from, int64_t from_pitch, int64_t rows, i
  * rows up to `all_rows`.  `from_pitch` in bytes. */
 void emit_block_load(Emit *e, Val from, int64_t from_pitch, Val rows, int64_t all_rows, int64_t columns, Val to,
                      int64_t to_pitch, double scale);
+/* Zeros at `to`: `bytes` (i64, not 0), in whole vectors. */
+void emit_block_clear(Emit *e, Val to, Val bytes);
 /* The first `columns` lanes of 16 at `at` (fewer than 16: masked). */
 void emit_store_lanes(Emit *e, Val value, Val at, int64_t columns);
 Val emit_load_lanes(Emit *e, Val at, int64_t columns);

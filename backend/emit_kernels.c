@@ -197,9 +197,13 @@ static void start_scores(Emit *e, Binding *b, const AttentionSpec *spec)
         ((Scores *)spec->score_user)->at = vexpr_new(b->arena, e, b);
 }
 
-static Operand bind_result(Binding *b, const Kernel *kernel, int index)
+/* A result that is left out where no node takes it. */
+static Operand bind_optional(Binding *b, const Kernel *kernel, int index)
 {
-    return kernel->used >> index & 1 ? bind_buffer(b, kernel->results[index]) : (Operand){.slot = -1};
+    if (kernel->used >> index & 1)
+        return bind_buffer(b, kernel->results[index]);
+    bind_note(b, "without %d", index);
+    return (Operand){.slot = -1};
 }
 
 static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
@@ -244,7 +248,7 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
     }
     if (kernel->kind == KERNEL_ATTENTION) {
         spec.o = bind_buffer(b, kernel->results[0]);
-        spec.lse = bind_buffer(b, kernel->results[1]);
+        spec.lse = bind_optional(b, kernel, 1);
         return spec;
     }
     spec.o = bind_rows(b, node->inputs[first]);
@@ -255,9 +259,8 @@ static AttentionSpec describe_attention(Binding *b, const Kernel *kernel)
     spec.d_v = bind_buffer(b, kernel->results[2]);
     spec.work = bind_buffer(b, kernel->work);
     if (spec.relative) {
-        bind_note(b, "tables %u", kernel->used >> 3);
-        spec.d_kr = bind_result(b, kernel, 3);
-        spec.d_qr = bind_result(b, kernel, 4);
+        spec.d_kr = bind_optional(b, kernel, 3);
+        spec.d_qr = bind_optional(b, kernel, 4);
     }
     return spec;
 }

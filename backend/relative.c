@@ -123,19 +123,11 @@ Val relative_scores(RelativeBlock *b, Val r, int first)
     return load_lanes(b->e, pairs_of(b, r), first);
 }
 
-static void clear(RelativeBlock *b, int64_t from, Val bytes)
-{
-    Emit *e = b->e;
-    Loop loop = loop_begin(e, ll_i64(e, 0), bytes, ll_i64(e, LANES * 4), NULL, 0, true);
-    ll_store(e, ll_vec(e, 0), ll_at(e, at(b, from), loop.index), 4);
-    loop_end(e, &loop, NULL, NULL);
-}
-
 /* Each dS is added to its bucket's place, of the query and of the key. */
 static void spread(RelativeBlock *b, Val d_s, Val query_count)
 {
     Emit *e = b->e;
-    clear(b, b->places.rows, ll_i64(e, ATTENTION_BLOCK * BAND_PITCH));
+    emit_block_clear(e, at(b, b->places.rows), ll_i64(e, ATTENTION_BLOCK * BAND_PITCH));
     Loop rows = loop_begin(e, ll_i64(e, 0), query_count, ll_i64(e, 1), NULL, 0, true);
     Val from = ll_at(e, d_s, ll_mul(e, rows.index, ll_i64(e, ATTENTION_PITCH))), to = pairs_of(b, rows.index);
     for (int c = 0; c < ATTENTION_BLOCK; c += LANES)
@@ -144,8 +136,10 @@ static void spread(RelativeBlock *b, Val d_s, Val query_count)
     emit_block_transpose(e, at(b, b->places.rows), BAND_PITCH, ATTENTION_BLOCK, BAND / LANES, at(b, b->places.diagonals),
                          ATTENTION_PITCH);
     Val used = ll_mul(e, b->count, ll_i64(e, ATTENTION_PITCH));
-    clear(b, b->places.p, used);
-    clear(b, b->places.pk, used);
+    if (b->spec->relative & 1)
+        emit_block_clear(e, at(b, b->places.p), used);
+    if (b->spec->relative & 2)
+        emit_block_clear(e, at(b, b->places.pk), used);
     Diagonal d = diagonal_begin(b);
     for (int r = 0; r < ATTENTION_BLOCK; r += LANES) {
         Val value = load_lanes(e, d.scores, r);
