@@ -24,8 +24,8 @@ static const struct {
 };
 enum { FUNCTIONS = sizeof functions / sizeof *functions };
 
-/* Functions whose argument is not a number: lower_call.c. */
-static const char *const special[] = {"has", "length"};
+/* Functions whose arguments are not numbers: lower_call.c. */
+static const char *const special[] = {"has", "length", "contains"};
 enum { SPECIALS = sizeof special / sizeof *special };
 
 Function function_find(const char *name)

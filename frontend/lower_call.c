@@ -386,6 +386,34 @@ static Val call_special(Lower *l, const Expr *expr)
     return value_number(value.list->count);
 }
 
+static bool same_value(Val a, Val b)
+{
+    if (a.kind == VAL_STRING)
+        return b.kind == VAL_STRING && !strcmp(a.text, b.text);
+    return is_number(a) && a.kind == b.kind && a.number == b.number;
+}
+
+/* contains(list, value), contains(string, part) */
+static Val call_contains(Lower *l, const Expr *expr)
+{
+    const Arg *first = expr->args, *second = first ? first->next : NULL;
+    if (!second || second->next || first->name || second->name)
+        return lower_error(l, expr->loc, "'contains' takes a list and a value, or two strings");
+    const Val whole = lower_eval(l, first->value), part = lower_eval(l, second->value);
+    if (whole.kind == VAL_ERROR || part.kind == VAL_ERROR)
+        return value_error();
+    if (whole.kind == VAL_STRING && part.kind == VAL_STRING)
+        return value_bool(strstr(whole.text, part.text));
+    if (whole.kind != VAL_LIST || !(is_number(part) || part.kind == VAL_STRING))
+        return lower_error(l, expr->loc,
+                           "'contains' takes a list and a value, or two strings, got %s and %s",
+                           value_str(l->arena, whole), value_str(l->arena, part));
+    bool found = false;
+    for (int i = 0; i < whole.list->count && !found; i++)
+        found = same_value(whole.list->items[i], part);
+    return value_bool(found);
+}
+
 Val lower_call(Lower *l, const Expr *expr)
 {
     if (expr->decl)
@@ -394,5 +422,7 @@ Val lower_call(Lower *l, const Expr *expr)
     if (op != OP_COUNT)
         return call_op(l, expr, op);
     const Function function = function_find(expr->symbol->name);
-    return function ? call_function(l, expr, function) : call_special(l, expr);
+    if (function)
+        return call_function(l, expr, function);
+    return strcmp(expr->symbol->name, "contains") ? call_special(l, expr) : call_contains(l, expr);
 }

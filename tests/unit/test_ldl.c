@@ -204,6 +204,38 @@ START_TEST(rotary_frequencies_are_those_of_the_reference)
 }
 END_TEST
 
+/* `contains` of the config's "terms", a list or a string; false: the compilation stops. */
+static const struct {
+    const char *config, *expression;
+    bool holds;
+} members[] = {
+    {"{\"terms\": [\"c2p\", \"p2c\"]}", "contains([] from \"terms\", \"p2c\")", true},
+    {"{\"terms\": [\"c2p\", \"p2c\"]}", "contains([] from \"terms\", \"p2\")", false},
+    {"{\"terms\": \"c2p|p2c\"}", "contains([] from \"terms\", \"p2c\")", true},
+    {"{\"terms\": \"c2p|p2c\"}", "contains([] from \"terms\", \"p2p\")", false},
+    {"{\"terms\": [3, 5]}", "contains([] from \"terms\", 2 + 3)", true},
+    {"{\"terms\": [3, 5]}", "contains([] from \"terms\", \"3\")", false},
+    {"{\"terms\": [3, 5]}", "contains([] from \"terms\", true)", false},
+    {"{\"terms\": []}", "contains([] from \"terms\", 3)", false},
+    {"{}", "contains([true, \"x\"] from \"terms\", true)", true},
+};
+
+START_TEST(lists_and_strings_contain_what_they_say)
+{
+    Fake fake = fake_of(members[_i].config, NULL);
+    char *messages = NULL;
+    const char *text = arena_format(arena,
+                                    "model m { input tokens: i32[T]; weight W: [3, 4] = \"w\";"
+                                    "if !%s { error \"no\"; } output logits = W[tokens]; }",
+                                    members[_i].expression);
+    const Graph *graph = compile(source_of(text), &fake, &messages);
+    ck_assert_msg((graph != NULL) == members[_i].holds, "%s: %s\n%s", members[_i].config,
+                  members[_i].expression, messages);
+    free(messages);
+    fake_free(&fake);
+}
+END_TEST
+
 /* --- tensors of a checkpoint --- */
 
 #define HEAD "model m { dim d = 4; prefix \"p.\"; input tokens: i32[T]; weight W: [3, d] = "
@@ -305,6 +337,9 @@ static const struct {
     {"let y = \"{x}\";", "a string cannot hold a tensor"},
     {"let y = \"{ x}\";", "expected a name in braces"},
     {"let y = [1, 2][2];", "subscript 2 is outside of 2 elements"},
+    {"let y = contains([1, 2]);", "'contains' takes a list and a value, or two strings"},
+    {"let y = contains(3, 3);", "or two strings, got 3 and 3"},
+    {"let y = contains(\"3\", 3);", "or two strings, got \"3\" and 3"},
     {"let y = [[1, 2], [3]] + x;", "only lists of numbers, all of one length"},
     {"return x;", "'return' may only stand in a block"},
     {"block f(x) { let y = x; } let z = f(x);", "block 'f' ends without 'return'"},
@@ -440,6 +475,8 @@ int main(void)
     tcase_add_test(tc, absolute_names_and_transposed_weights);
     tcase_add_loop_test(tc, rotary_frequencies_are_those_of_the_reference, 0,
                         sizeof frequencies / sizeof *frequencies);
+    tcase_add_loop_test(tc, lists_and_strings_contain_what_they_say, 0,
+                        sizeof members / sizeof *members);
     tcase_add_loop_test(tc, checkpoints_are_held_against_the_weights, 0,
                         sizeof checkpoints / sizeof *checkpoints);
     tcase_add_test(tc, a_file_without_the_prefix_is_read_under_its_own_names);
