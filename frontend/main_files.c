@@ -214,6 +214,30 @@ bool main_check_all_used(const ModelFiles *files, const Graph *graph, const Peft
     return true;
 }
 
+static bool is_read_from(const Param *param, const char *name)
+{
+    return (param->file_name && !strcmp(param->file_name, name)) || (param->base && !strcmp(param->base, name));
+}
+
+enum { UNREAD_NAMED = 3 };
+
+void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena)
+{
+    Text names = {.arena = arena};
+    int unread = 0;
+    for (int i = 0; files->checkpoint && i < lrt_checkpoint_count(files->checkpoint); i++) {
+        const char *name = lrt_checkpoint_tensor(files->checkpoint, i)->name;
+        bool read = false;
+        for (int k = 0; k < graph->param_count && !read; k++)
+            read = is_read_from(graph->params[k], name);
+        if (!read && unread++ < UNREAD_NAMED)
+            text_format(&names, "%s%s", unread > 1 ? ", " : "", name);
+    }
+    if (unread)
+        fprintf(stderr, "note: %d tensor%s of the checkpoint %s no part in the description: %s%s\n", unread, unread > 1 ? "s" : "",
+                unread > 1 ? "have" : "has", names.data, unread > UNREAD_NAMED ? ", ..." : "");
+}
+
 void main_close(ModelFiles *files)
 {
     lrt_checkpoint_close(files->checkpoint);

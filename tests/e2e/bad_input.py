@@ -202,6 +202,20 @@ class Test:
         self.compile("phi.ldl with a GPT-NeoX", "--lora", "q", ldl=ROOT / "examples/phi.ldl", model=ROOT / "tests/data/goldens/gpt-neox",
                      parts=("no tensor 'lm_head.bias'", "phi.ldl:"), lines=61)
 
+    def leftovers(self):
+        """Tensors that the description has no part for are named; where there are none, nothing is said.  With and without the prefix."""
+        tensors = load(self.model / "model.safetensors")
+        bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        extra = {f"layers.{i}.self_attn.q_proj.bias": np.zeros(4, np.float32) for i in range(5)}
+        for what, content, note in (("a whole model", tensors, ""), ("an encoder alone", bare, ""), ("one tensor more", tensors | dict([*extra.items()][:1]),
+                "note: 1 tensor of the checkpoint has no part in the description: layers.0.self_attn.q_proj.bias"), ("five tensors more", bare | extra,
+                "note: 5 tensors of the checkpoint have no part in the description: " + "".join(f"{name}, " for name in [*extra][:3]) + "...")):
+            model = self.copy(self.model, "leftovers", model__safetensors=None)
+            save(model / "model.safetensors", content)
+            done = subprocess.run([self.loracc, self.ldl, "--weights", model, "-o", self.folder / "left"], capture_output=True, text=True)
+            self.checks.that(done.returncode == 0 and done.stderr.strip() == note, what, done.stderr)
+            shutil.rmtree(model)
+
     def training(self):
         out = self.folder / "nothing"
         def train(what, *options, parts=(), lines=1, data=None):
@@ -255,7 +269,7 @@ class Test:
 def main():
     with tempfile.TemporaryDirectory(prefix="loracc-") as folder:
         test = Test(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
-        for part in test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.training, test.inference:
+        for part in test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.leftovers, test.training, test.inference:
             part()
         leftovers = [p.name for p in test.folder.iterdir() if ".tmp" in p.name or p.suffix == ".o"]
         test.checks.that(not leftovers, "nothing half-written is left", leftovers)
