@@ -24,8 +24,10 @@ static const struct {
 };
 enum { FUNCTIONS = sizeof functions / sizeof *functions };
 
-/* Functions whose arguments are not numbers: lower_call.c. */
-static const char *const special[] = {"has", "length", "contains"};
+static const char *const special[] = {
+#define SPECIAL(name, count, takes) #name,
+#include "frontend/functions.def"
+};
 enum { SPECIALS = sizeof special / sizeof *special };
 
 Function function_find(const char *name)

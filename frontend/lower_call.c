@@ -365,25 +365,19 @@ static Val call_function(Lower *l, const Expr *expr, Function function)
     return finite(l, expr->loc, name, function(value.number));
 }
 
-/* length(list), has(weight) */
-static Val call_special(Lower *l, const Expr *expr)
+/* VAL_ABSENT: not of the kinds it takes. */
+typedef Val (*Special)(const Val *args);
+
+static Val special_has(const Val *args)
 {
-    const char *name = expr->symbol->name;
-    if (!expr->args || expr->args->next || expr->args->name)
-        return lower_error(l, expr->loc, "'%s' takes one argument", name);
-    const Val value = lower_eval(l, expr->args->value);
-    if (value.kind == VAL_ERROR)
-        return value;
-    if (!strcmp(name, "has")) {
-        if (value.kind != VAL_NODE && value.kind != VAL_ABSENT)
-            return lower_error(l, expr->args->loc, "'has' asks for a weight, got %s",
-                               value_str(l->arena, value));
-        return value_bool(value.kind == VAL_NODE);
-    }
-    if (value.kind != VAL_LIST)
-        return lower_error(l, expr->args->loc, "'length' takes a list, got %s",
-                           value_str(l->arena, value));
-    return value_number(value.list->count);
+    const ValKind kind = args[0].kind;
+    return kind == VAL_NODE || kind == VAL_ABSENT ? value_bool(kind == VAL_NODE)
+                                                  : (Val){.kind = VAL_ABSENT};
+}
+
+static Val special_length(const Val *args)
+{
+    return args[0].kind == VAL_LIST ? value_number(args[0].list->count) : (Val){.kind = VAL_ABSENT};
 }
 
 static bool same_value(Val a, Val b)
@@ -393,25 +387,53 @@ static bool same_value(Val a, Val b)
     return is_number(a) && a.kind == b.kind && a.number == b.number;
 }
 
-/* contains(list, value), contains(string, part) */
-static Val call_contains(Lower *l, const Expr *expr)
+static Val special_contains(const Val *args)
 {
-    const Arg *first = expr->args, *second = first ? first->next : NULL;
-    if (!second || second->next || first->name || second->name)
-        return lower_error(l, expr->loc, "'contains' takes a list and a value, or two strings");
-    const Val whole = lower_eval(l, first->value), part = lower_eval(l, second->value);
-    if (whole.kind == VAL_ERROR || part.kind == VAL_ERROR)
-        return value_error();
+    const Val whole = args[0], part = args[1];
     if (whole.kind == VAL_STRING && part.kind == VAL_STRING)
         return value_bool(strstr(whole.text, part.text));
     if (whole.kind != VAL_LIST || !(is_number(part) || part.kind == VAL_STRING))
-        return lower_error(l, expr->loc,
-                           "'contains' takes a list and a value, or two strings, got %s and %s",
-                           value_str(l->arena, whole), value_str(l->arena, part));
+        return (Val){.kind = VAL_ABSENT};
     bool found = false;
     for (int i = 0; i < whole.list->count && !found; i++)
         found = same_value(whole.list->items[i], part);
     return value_bool(found);
+}
+
+enum { SPECIAL_ARGS = 2 };
+static const struct {
+    const char *name;
+    int count;
+    const char *takes;
+    Special meaning;
+} specials[] = {
+#define SPECIAL(name, count, takes) {#name, count, takes, special_##name},
+#include "frontend/functions.def"
+};
+
+static Val call_special(Lower *l, const Expr *expr)
+{
+    int which = 0, count = 0;
+    while (strcmp(expr->symbol->name, specials[which].name))
+        which++;
+    Val args[SPECIAL_ARGS];
+    Text got = {.arena = l->arena};
+    bool fits = true;
+    for (const Arg *arg = expr->args; arg; arg = arg->next, count++) {
+        fits = fits && count < specials[which].count && !arg->name;
+        if (!fits)
+            break;
+        args[count] = lower_eval(l, arg->value);
+        if (args[count].kind == VAL_ERROR)
+            return value_error();
+        text_format(&got, "%s%s", count ? " and " : ", got ", value_str(l->arena, args[count]));
+    }
+    fits = fits && count == specials[which].count;
+    const Val value = fits ? specials[which].meaning(args) : (Val){.kind = VAL_ABSENT};
+    if (value.kind != VAL_ABSENT)
+        return value;
+    return lower_error(l, expr->loc, "'%s' takes %s%s", specials[which].name,
+                       specials[which].takes, fits ? got.data : "");
 }
 
 Val lower_call(Lower *l, const Expr *expr)
@@ -422,7 +444,5 @@ Val lower_call(Lower *l, const Expr *expr)
     if (op != OP_COUNT)
         return call_op(l, expr, op);
     const Function function = function_find(expr->symbol->name);
-    if (function)
-        return call_function(l, expr, function);
-    return strcmp(expr->symbol->name, "contains") ? call_special(l, expr) : call_contains(l, expr);
+    return function ? call_function(l, expr, function) : call_special(l, expr);
 }

@@ -202,17 +202,36 @@ class Test:
         self.compile("phi.ldl with a GPT-NeoX", "--lora", "q", ldl=ROOT / "examples/phi.ldl", model=ROOT / "tests/data/goldens/gpt-neox",
                      parts=("no tensor 'lm_head.bias'", "phi.ldl:"), lines=61)
 
-    def leftovers(self):
+    def encoders(self):
+        """Forms of encoders that are not described; other names of RoBERTa, which give its program."""
+        refused = {"is_decoder=true": (("bert-mlm", "roberta-mlm"), "as a decoder"),
+                   "position_embedding_type=relative_key": (("bert-cls", "roberta-cls"), "with relative positions"),
+                   "tie_word_embeddings=false": (("bert-mlm", "roberta-mlm", "deberta-v1-mlm", "deberta-v2-mlm"), "with a head of its own"),
+                   "architectures.0=XLMRobertaXLForMaskedLM": (("roberta-mlm",), "'XLMRobertaXLForMaskedLM' is not described"),
+                   "talking_head=true": (("deberta-v1-mlm",), "talking heads"), "conv_kernel_size=5": (("deberta-v2-mlm",), "conv_kernel_size 5")}
+        goldens, ldl_of = ROOT / "tests/data/goldens", lambda name: ROOT / f"examples/{name.rsplit('-', 1)[0].removesuffix('-v1')}.ldl"
+        for change, (names, part) in refused.items():
+            for name in names:
+                self.compile(f"{name} with {change}", "--set", change, ldl=ldl_of(name), model=goldens / name, parts=(".ldl:", part), lines=3)
+        for name, ours in ("roberta-mlm", "RobertaForMaskedLM"), ("roberta-cls", "RobertaForSequenceClassification"):
+            for theirs in ours, ours.replace("Roberta", "XLMRoberta"), ours.replace("Roberta", "Camembert"):
+                program = self.folder / theirs
+                self.checks.run(self.loracc, ldl_of(name), "--weights", goldens / name, "--set", f"architectures.0={theirs}", "-o", program)
+                self.checks.run(self.loracc, "verify", self.folder / ours, program)
+
+    def unread(self):
         """Tensors that the description has no part for are named; where there are none, nothing is said.  With and without the prefix."""
-        tensors = load(self.model / "model.safetensors")
-        bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+        whole = load(self.model / "model.safetensors")
+        bare = {name.removeprefix("model."): tensor for name, tensor in whole.items()}
         extra = {f"layers.{i}.self_attn.q_proj.bias": np.zeros(4, np.float32) for i in range(5)}
-        for what, content, note in (("a whole model", tensors, ""), ("an encoder alone", bare, ""), ("one tensor more", tensors | dict([*extra.items()][:1]),
-                "note: 1 tensor of the checkpoint has no part in the description: layers.0.self_attn.q_proj.bias"), ("five tensors more", bare | extra,
-                "note: 5 tensors of the checkpoint have no part in the description: " + "".join(f"{name}, " for name in [*extra][:3]) + "...")):
-            model = self.copy(self.model, "leftovers", model__safetensors=None)
-            save(model / "model.safetensors", content)
-            done = subprocess.run([self.loracc, self.ldl, "--weights", model, "-o", self.folder / "left"], capture_output=True, text=True)
+        names = [*extra]
+        for what, tensors, note in (
+                ("a whole model", whole, ""), ("an encoder alone", bare, ""),
+                ("one tensor more", whole | {names[0]: extra[names[0]]}, f"note: 1 tensor of the checkpoint has no part in the description: {names[0]}"),
+                ("five tensors more", bare | extra, f"note: 5 tensors of the checkpoint have no part in the description: {', '.join(names[:3])}, ...")):
+            model = self.copy(self.model, "unread", model__safetensors=None)
+            save(model / "model.safetensors", tensors)
+            done = subprocess.run([self.loracc, self.ldl, "--weights", model, "-o", self.folder / "read"], capture_output=True, text=True)
             self.checks.that(done.returncode == 0 and done.stderr.strip() == note, what, done.stderr)
             shutil.rmtree(model)
 
@@ -269,7 +288,8 @@ class Test:
 def main():
     with tempfile.TemporaryDirectory(prefix="loracc-") as folder:
         test = Test(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
-        for part in test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.leftovers, test.training, test.inference:
+        for part in (test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.encoders, test.unread, test.training,
+                     test.inference):
             part()
         leftovers = [p.name for p in test.folder.iterdir() if ".tmp" in p.name or p.suffix == ".o"]
         test.checks.that(not leftovers, "nothing half-written is left", leftovers)
