@@ -418,17 +418,14 @@ static Val call_special(Lower *l, const Expr *expr)
         which++;
     Val args[SPECIAL_ARGS];
     Text got = {.arena = l->arena};
-    bool fits = true;
-    for (const Arg *arg = expr->args; arg; arg = arg->next, count++) {
-        fits = fits && count < specials[which].count && !arg->name;
-        if (!fits)
-            break;
+    const Arg *arg = expr->args;
+    for (; arg && !arg->name && count < specials[which].count; arg = arg->next, count++) {
         args[count] = lower_eval(l, arg->value);
         if (args[count].kind == VAL_ERROR)
             return value_error();
         text_format(&got, "%s%s", count ? " and " : ", got ", value_str(l->arena, args[count]));
     }
-    fits = fits && count == specials[which].count;
+    const bool fits = !arg && count == specials[which].count;
     const Val value = fits ? specials[which].meaning(args) : (Val){.kind = VAL_ABSENT};
     if (value.kind != VAL_ABSENT)
         return value;

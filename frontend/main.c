@@ -402,7 +402,7 @@ static bool compile(Driver *d)
         return true;
     if (d->has_method && d->result.matched)
         fputs(d->result.matched, stderr);
-    main_note_unread(&d->files, d->graph, d->arena);
+    main_note_unread(&d->files, d->graph, d->arena, &d->diag);
     return write_program(d);
 }
 

@@ -30,9 +30,9 @@ bool main_read_adapter(ModelFiles *files, const char *path, PeftSpec *spec, Aren
 bool main_check_base(const ModelFiles *files, Diag *diag);
 /* Every tensor of the adapter has its place in `graph` (after the peft pass) or in the merge. */
 bool main_check_all_used(const ModelFiles *files, const Graph *graph, const PeftResult *result, Diag *diag);
-/* Says on standard error which tensors of the checkpoint `graph` has no parameter for: masks and other heads, as a rule, but perhaps a
- * bias that the description forgot. */
-void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena);
+/* Notes which tensors of the checkpoint `graph` has no parameter for: masks and other heads, as a rule, but perhaps a bias that the
+ * description forgot. */
+void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena, Diag *diag);
 void main_close(ModelFiles *files);
 
 /* JSON for the runtime: {"weights": PATH, "adapter": PATH, "base_hash": ..., "adapter_config": TEXT, "peft": {"config": TEXT,

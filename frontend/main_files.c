@@ -221,7 +221,7 @@ static bool is_read_from(const Param *param, const char *name)
 
 enum { UNREAD_NAMED = 3 };
 
-void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena)
+void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena, Diag *diag)
 {
     Text names = {.arena = arena};
     int unread = 0;
@@ -234,8 +234,8 @@ void main_note_unread(const ModelFiles *files, const Graph *graph, Arena *arena)
             text_format(&names, "%s%s", unread > 1 ? ", " : "", name);
     }
     if (unread)
-        fprintf(stderr, "note: %d tensor%s of the checkpoint %s no part in the description: %s%s\n", unread, unread > 1 ? "s" : "",
-                unread > 1 ? "have" : "has", names.data, unread > UNREAD_NAMED ? ", ..." : "");
+        diag_note(diag, nowhere, "%d tensor%s of the checkpoint %s no part in the description: %s%s", unread, unread > 1 ? "s" : "",
+                  unread > 1 ? "have" : "has", names.data, unread > UNREAD_NAMED ? ", ..." : "");
 }
 
 void main_close(ModelFiles *files)

@@ -227,8 +227,8 @@ class Test:
         names = [*extra]
         for what, tensors, note in (
                 ("a whole model", whole, ""), ("an encoder alone", bare, ""),
-                ("one tensor more", whole | {names[0]: extra[names[0]]}, f"note: 1 tensor of the checkpoint has no part in the description: {names[0]}"),
-                ("five tensors more", bare | extra, f"note: 5 tensors of the checkpoint have no part in the description: {', '.join(names[:3])}, ...")):
+                ("one tensor more", whole | {names[0]: extra[names[0]]}, f"loracc: note: 1 tensor of the checkpoint has no part in the description: {names[0]}"),
+                ("five tensors more", bare | extra, f"loracc: note: 5 tensors of the checkpoint have no part in the description: {', '.join(names[:3])}, ...")):
             model = self.copy(self.model, "unread", model__safetensors=None)
             save(model / "model.safetensors", tensors)
             done = subprocess.run([self.loracc, self.ldl, "--weights", model, "-o", self.folder / "read"], capture_output=True, text=True)
