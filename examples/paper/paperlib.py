@@ -1,6 +1,7 @@
 """Shared by the scripts that print the LoRA paper's tables: compiling, training, models, tables, figures."""
 import argparse
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -19,9 +20,9 @@ LORACC = pathlib.Path(os.environ.get("LORACC", ROOT / "build/release/loracc"))
 CORES = len(os.sched_getaffinity(0))
 
 
-def arguments(description, seeds=5, **more):
-    """The command line that all scripts have; `seeds`: how many by default, 0: it has no such option; `more`: further options and
-    their defaults."""
+def arguments(description, seeds=5, needs=("matplotlib",), **more):
+    """The command line that all scripts have; `seeds`: how many by default, 0: it has no such option; `needs`: modules without which
+    the script ends before its work, not behind it; `more`: further options and their defaults."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=BUILD, metavar="DIR", help="where figures and files go (build/paper)")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything works, the figures mean little")
@@ -34,6 +35,9 @@ def arguments(description, seeds=5, **more):
     a = parser.parse_args()
     if "LORACC" not in os.environ:
         run(ROOT / "examples/paper/setup")
+    for module in needs:
+        if not importlib.util.find_spec(module):
+            sys.exit(f"{parser.prog}: error: no Python module '{module}' for {sys.executable}; examples/paper/setup installs it")
     a.out.mkdir(parents=True, exist_ok=True)
     return a
 

@@ -284,12 +284,17 @@ class Test:
         short.chmod(0o755)
         self.refused("a program that was cut off", [short, "text"], "short")
 
+    def paper(self):
+        """A script that lacks a module says so before it trains; Python's -S hides the installed ones."""
+        self.refused("a table without its modules", [sys.executable, "-S", ROOT / "examples/paper/classification"], "classification: error:",
+                     "'matplotlib'", "examples/paper/setup", environment=os.environ | {"LORACC": str(self.loracc)})
+
 
 def main():
     with tempfile.TemporaryDirectory(prefix="loracc-") as folder:
         test = Test(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         for part in (test.calls, test.descriptions, test.checkpoints, test.adapters, test.methods, test.families, test.encoders, test.unread, test.training,
-                     test.inference):
+                     test.inference, test.paper):
             part()
         leftovers = [p.name for p in test.folder.iterdir() if ".tmp" in p.name or p.suffix == ".o"]
         test.checks.that(not leftovers, "nothing half-written is left", leftovers)
