@@ -389,7 +389,8 @@ static void clear_others(Loss *l)
     Val is_last = LLVMBuildICmp(e->builder, LLVMIntSGE, end_index, total, "");
     Val none = LLVMBuildICmp(e->builder, LLVMIntEQ, total, zero, "");
     /* Without any target row the one task clears everything; its reads of target_rows stay at index 0. */
-    Val before = row_of(l, ll_select(e, LLVMBuildOr(e->builder, is_first, none, ""), zero, LLVMConstInt(e->t_i64, (unsigned long long)-1, 1)));
+    Val before =
+        row_of(l, ll_select(e, LLVMBuildOr(e->builder, is_first, none, ""), zero, LLVMConstInt(e->t_i64, (unsigned long long)-1, 1)));
     Val from = ll_select(e, is_first, zero, ll_add(e, before, one));
     Val last_row = row_of(l, ll_select(e, none, zero, ll_sub(e, l->count, one)));
     Val to = ll_select(e, is_last, tokens, ll_add(e, last_row, one));

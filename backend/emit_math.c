@@ -24,8 +24,8 @@ static Val clamp(Emit *e, Val x, double low, double high)
     return ll_select(e, compare(e, LLVMRealOGT, x, high), ll_vec(e, high), x);
 }
 
-/* e^x = 2^n e^r, r = x - n ln 2 in two steps; e^r = 1 + r + r^2 P(r).  2^n is made in the exponent's bits in two factors, so that n = 128 and
- * n = -126 are right; below -87.3 the result is 0 rather than a denormal, above 88.7 infinity. */
+/* e^x = 2^n e^r, r = x - n ln 2 in two steps; e^r = 1 + r + r^2 P(r).  2^n is made in the exponent's bits in two factors, so that
+ * n = 128 and n = -126 are right; below -87.3 the result is 0 rather than a denormal, above 88.7 infinity. */
 Val math_exp(Emit *e, Val x)
 {
     static const double c[] = {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,

@@ -25,7 +25,8 @@ static const struct {
     {"falconmamba", states},    {"bamba", states},            {"jamba", states},             {"zamba", states},
     {"zamba2", states},         {"rwkv", states},             {"recurrentgemma", states},    {"xlstm", states},
 };
-static const char *const expert_counts[] = {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts", "ffn_config.moe_num_experts"};
+static const char *const expert_counts[] = {"num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts",
+                                            "ffn_config.moe_num_experts"};
 
 /* Whether `given` is the family's name as transformers spells it: "qwen2_moe", "Qwen2MoeForCausalLM", "T5WithLMHeadModel". */
 static bool is_called(const char *given, const char *name)

@@ -309,6 +309,7 @@ const char *main_find_runtime(Arena *arena, Diag *diag)
                 return path;
         }
     }
-    diag_error(diag, nowhere, "the runtime library libloracc-runtime.a is not beside the compiler nor in ../lib/loracc; set LORACC_RUNTIME");
+    diag_error(diag, nowhere,
+               "the runtime library libloracc-runtime.a is not beside the compiler nor in ../lib/loracc; set LORACC_RUNTIME");
     return NULL;
 }

@@ -21,7 +21,8 @@ extern void dorgqr_(const int *m, const int *n, const int *k, double *a, const i
 static double *read_matrix(const ModelFiles *files, const PeftMerge *m, LrtError *error)
 {
     const LrtTensor *tensor = files->checkpoint ? lrt_find_weight(files->checkpoint, m->tensor) : NULL;
-    int64_t outputs = m->out_stop - m->out_start, rows = m->transposed ? m->inputs : m->outputs, width = m->transposed ? m->outputs : m->inputs;
+    int64_t outputs = m->out_stop - m->out_start, rows = m->transposed ? m->inputs : m->outputs,
+            width = m->transposed ? m->outputs : m->inputs;
     if (!tensor || tensor->rank != 2 || tensor->shape[0] != rows || tensor->shape[1] != width) {
         lrt_report(error, LRT_INVALID, "'%s': initial values are computed from a matrix of the weights, %s", m->tensor,
                    files->checkpoint ? "which this is not" : "which are not given; add --weights PATH");

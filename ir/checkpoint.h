@@ -3,7 +3,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum ConfigKind { CONFIG_ABSENT, CONFIG_NULL, CONFIG_BOOL, CONFIG_INT, CONFIG_REAL, CONFIG_STRING, CONFIG_LIST, CONFIG_OBJECT } ConfigKind;
+typedef enum ConfigKind {
+    CONFIG_ABSENT, CONFIG_NULL, CONFIG_BOOL, CONFIG_INT, CONFIG_REAL, CONFIG_STRING, CONFIG_LIST, CONFIG_OBJECT
+} ConfigKind;
 
 typedef struct ConfigValue {
     ConfigKind kind;

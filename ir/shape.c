@@ -157,7 +157,8 @@ static SHAPE(mean)
     if (!axis_of(s, &axis))
         return false;
     if (!dim_is_fixed(IN(0).dim[axis]))
-        return no(s, arena_format(s->arena, "there is no mean over %s, which is as long as the data are", dim_str(s->arena, IN(0).dim[axis])));
+        return no(s,
+                  arena_format(s->arena, "there is no mean over %s, which is as long as the data are", dim_str(s->arena, IN(0).dim[axis])));
     return is_real(s, 0) && shape_reduce(s);
 }
 
@@ -351,7 +352,8 @@ static SHAPE(token_row)
     if (OUT.rank < 1 || OUT.dim[0] != DIM_T)
         return no(s, "a token is taken from values over T");
     OUT.dim[0] = DIM_Q;
-    return is_real(s, 0) && (s->attrs->index == 0 || s->attrs->index == -1 || no(s, "only token 0, the first, and -1, the last, can be taken"));
+    return is_real(s, 0) &&
+           (s->attrs->index == 0 || s->attrs->index == -1 || no(s, "only token 0, the first, and -1, the last, can be taken"));
 }
 
 static SHAPE(token_row_grad)

@@ -87,7 +87,8 @@ static bool is_map(const Node *node)
 static void fail(Fuser *f, const Node *node)
 {
     if (!f->failed && node->op == OP_INPUT)
-        diag_error(f->diag, node->loc, "programs have no input '%s'; they have tokens, types, and what the loss compares", node->attrs.name);
+        diag_error(f->diag, node->loc, "programs have no input '%s'; they have tokens, types, and what the loss compares",
+                   node->attrs.name);
     else if (!f->failed)
         diag_error(f->diag, node->loc, "'%s' of type %s is used in a form that is not compiled yet",
                    op_info[node->op].text, type_str(f->arena, node->type));

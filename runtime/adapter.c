@@ -135,7 +135,8 @@ static bool put_table(LrtTensor *tensors, int *count, const json_t *network, Lrt
         if (!(part[i] = lrt_tensor_named(tensors, *count, json_string_value(json_array_get(network, i)))))
             return lrt_fail(error, LRT_FAILED, "the program has no '%s'", json_string_value(json_array_get(network, i)));
     int64_t rows = part[1]->shape[0], in = part[1]->shape[1], width = part[2]->shape[0], out = part[4]->shape[0];
-    double *values = malloc(sizeof *values * (size_t)(rows * (in + width + out))), *hidden = values + rows * in, *table = hidden + rows * width;
+    double *values = malloc(sizeof *values * (size_t)(rows * (in + width + out))), *hidden = values + rows * in,
+           *table = hidden + rows * width;
     float *data = malloc(sizeof *data * (size_t)(rows * out));
     if (!values || !data) {
         free(values), free(data);
@@ -167,8 +168,9 @@ bool lrt_adapter_save(const LrtRun *run, const char *directory, LrtError *error)
     int count;
     const json_t *network = json_object_get(run->settings, "network"), *peft = json_object_get(run->settings, "peft");
     const char *config = json_string_value(json_object_get(run->settings, "adapter_config"));
-    if (!(network || peft ? lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error)
-                          : lrt_adapter_list(run->program, false, &tensors, &count, error)))
+    if (!(network || peft
+              ? lrt_adapter_tensors(run->program, run->weights, run->context.base[LRT_BASE_PARAMS], false, &tensors, &count, error)
+              : lrt_adapter_list(run->program, false, &tensors, &count, error)))
         return false;
     bool ok = (!network || put_table(tensors, &count, network, error)) && write_folder(run, directory, config, tensors, count, error) &&
               (!peft || save_for_peft(run, directory, peft, tensors, count, error));
@@ -206,6 +208,7 @@ bool lrt_adapter_check_base(const LrtSafetensors *adapter, const char *directory
     char hash[LRT_HASH_TEXT];
     lrt_hash_text(lrt_checkpoint_hash(base), hash);
     return !trained_on || !strcmp(trained_on, hash) ||
-           lrt_fail(error, LRT_INVALID, "%s: trained on another base (%s) than '%s' (%s); give that one, or --any-base to use it all the same",
-                    directory, trained_on, lrt_checkpoint_path(base), hash);
+           lrt_fail(error, LRT_INVALID,
+                    "%s: trained on another base (%s) than '%s' (%s); give that one, or --any-base to use it all the same", directory,
+                    trained_on, lrt_checkpoint_path(base), hash);
 }

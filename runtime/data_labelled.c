@@ -12,8 +12,9 @@ static const struct Names {
     {"question1", "question2"}, {"text", NULL},             {"sentence", NULL},
 };
 
-static const char expected[] = "\"text\" or \"sentence\" with \"label\", or two: \"text\" and \"text_pair\", \"sentence1\" and \"sentence2\", "
-                               "\"premise\" and \"hypothesis\", \"question\" and \"sentence\", \"question1\" and \"question2\"";
+static const char expected[] =
+    "\"text\" or \"sentence\" with \"label\", or two: \"text\" and \"text_pair\", \"sentence1\" and \"sentence2\", "
+    "\"premise\" and \"hypothesis\", \"question\" and \"sentence\", \"question1\" and \"question2\"";
 
 static bool find_texts(const LrtRow *row, LrtPair *pair)
 {

@@ -28,7 +28,8 @@ bool lrt_image_open(LrtImage *image, const char *path, LrtError *error)
          inside(image, t->tokenizer_offset, t->tokenizer_bytes) && inside(image, t->settings_offset, t->settings_bytes) &&
          t->weights_offset % LRT_IMAGE_PAGE == 0 && inside(image, 0, t->elf_bytes);
     if (!ok) {
-        lrt_report(error, LRT_INVALID, "%s: the values behind its code are missing; it is not a whole program of loracc, compile it again", path);
+        lrt_report(error, LRT_INVALID, "%s: the values behind its code are missing; it is not a whole program of loracc, compile it again",
+                   path);
         lrt_image_close(image);
         return false;
     }

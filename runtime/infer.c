@@ -430,7 +430,7 @@ static bool run_perplexity(Infer *f)
     return ok;
 }
 
-/* --- main -------------------------------------------------------------------------------------------------------------------------------- */
+/* --- main ---------------------------------------------------------------------------------------------------------------------- */
 
 static bool open_program(Infer *f, const LrtProgram *program)
 {
@@ -472,8 +472,9 @@ static bool run_infer(Infer *f, const LrtProgram *program)
     if (f->args.value[LOGITS])
         return run_logits(f);
     if (f->args.value[PERPLEXITY])
-        return program->task == LRT_TASK_NEXT_TOKEN ? run_perplexity(f)
-                                                    : lrt_fail(f->error, LRT_INVALID, "--perplexity is of models that predict the next token");
+        return program->task == LRT_TASK_NEXT_TOKEN
+                   ? run_perplexity(f)
+                   : lrt_fail(f->error, LRT_INVALID, "--perplexity is of models that predict the next token");
     if (f->args.value[EVALUATE])
         return lrt_evaluate(f);
     if (program->task != LRT_TASK_NEXT_TOKEN)
@@ -482,8 +483,9 @@ static bool run_infer(Infer *f, const LrtProgram *program)
 }
 
 static const char next_usage[] = "usage: PROGRAM [PROMPT] [options]\n\nContinues a prompt (or standard input).\n\n";
-static const char answer_usage[] = "usage: PROGRAM [TEXT [SECOND TEXT]] [options]\n\nAnswers for a text or two: the class or the value, or what stands "
-                                   "where its mask token is.\nWithout TEXT: for each line of standard input.\n\n";
+static const char answer_usage[] =
+    "usage: PROGRAM [TEXT [SECOND TEXT]] [options]\n\nAnswers for a text or two: the class or the value, or what stands "
+    "where its mask token is.\nWithout TEXT: for each line of standard input.\n\n";
 
 int lrt_infer_main(const LrtProgram *program, int argc, char **argv, LrtError *error)
 {

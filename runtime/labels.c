@@ -236,15 +236,16 @@ bool lrt_labels_fit(LrtLabels *l, const char *path, int64_t outputs, LrtError *e
 {
     char names[256];
     if (l->kind == VALUES)
-        return outputs == 1 || lrt_fail(error, LRT_INVALID, "%s: real numbers need a head of 1 output, the model's has %lld; compile with --set num_labels=1", path,
-                                        (long long)outputs);
+        return outputs == 1 || lrt_fail(error, LRT_INVALID,
+                                        "%s: real numbers need a head of 1 output, the model's has %lld; compile with --set num_labels=1",
+                                        path, (long long)outputs);
     if (l->kind == NUMBERS && l->count < outputs && outputs <= LABELS_MAX)
         l->count = (int32_t)outputs;
     if (l->count == outputs)
         return true;
     list_names(l, names, sizeof names);
-    return lrt_fail(error, LRT_INVALID, "%s has %d labels (%s), the model's head %lld; compile with --set num_labels=%d", path, (int)l->count, names,
-                    (long long)outputs, (int)l->count);
+    return lrt_fail(error, LRT_INVALID, "%s has %d labels (%s), the model's head %lld; compile with --set num_labels=%d", path,
+                    (int)l->count, names, (long long)outputs, (int)l->count);
 }
 
 /* --- rows ------------------------------------------------------------------------------------------------------------------------ */
@@ -301,8 +302,9 @@ static bool take_label(LrtLabels *l, const LrtRow *row, const char *text, size_t
         if (!add_name(l, text, length, error))
             return false;
     }
-    return l->count <= LABELS_MAX || lrt_fail(error, LRT_INVALID, "%s:%lld: more than %d labels; for real numbers compile a head of 1 output",
-                                              row->path, (long long)row->line, LABELS_MAX);
+    return l->count <= LABELS_MAX ||
+           lrt_fail(error, LRT_INVALID, "%s:%lld: more than %d labels; for real numbers compile a head of 1 output", row->path,
+                    (long long)row->line, LABELS_MAX);
 }
 
 bool lrt_labels_class(LrtLabels *l, const LrtRow *row, int32_t *label, LrtError *error)

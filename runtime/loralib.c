@@ -43,11 +43,12 @@ static bool add_slices(View *v, const LrtTensor *tensor, const char *factor, con
 {
     int parts = (int)json_array_size(roles), module = (int)(strlen(tensor->name) - strlen(factor));
     if (tensor->rank != 2 || tensor->shape[0] % parts)
-        return lrt_fail(v->error, LRT_INVALID, "%s: '%s' does not hold %d parts one below the other; \"parts\" has to name the enabled slices",
-                        v->path, tensor->name, parts);
+        return lrt_fail(v->error, LRT_INVALID,
+                        "%s: '%s' does not hold %d parts one below the other; \"parts\" has to name the enabled slices", v->path,
+                        tensor->name, parts);
     for (int i = 0; i < parts; i++)
-        add(v, tensor, json_sprintf("%.*s.%s%s.weight", module, tensor->name, json_string_value(json_array_get(roles, (size_t)i)), factor), i,
-            parts);
+        add(v, tensor, json_sprintf("%.*s.%s%s.weight", module, tensor->name, json_string_value(json_array_get(roles, (size_t)i)), factor),
+            i, parts);
     return true;
 }
 

@@ -79,7 +79,8 @@ static bool check_memory(const LrtProgram *program, int threads, bool owns_weigh
     int64_t planned = lrt_planned_bytes(program, threads, &arena, &weights, &runtime) - (owns_weights ? 0 : weights);
     if (!available || planned <= available)
         return true;
-    return lrt_fail(error, LRT_FAILED, "needs %lld MiB, but only %lld MiB of memory are available; compile with a smaller --batch or --length",
+    return lrt_fail(error, LRT_FAILED,
+                    "needs %lld MiB, but only %lld MiB of memory are available; compile with a smaller --batch or --length",
                     (long long)(planned >> 20), (long long)(available >> 20));
 }
 

@@ -151,8 +151,9 @@ static bool read_header(LrtSafetensors *file, LrtError *error)
     for (int i = 7; i >= 0; i--)
         length = length << 8 | file->map.data[i];
     if (length > HEADER_MAX || length > file->map.size - 8)
-        return lrt_fail(error, LRT_INVALID, "%s: header of %llu bytes is larger than the file or than 100 MB; not a safetensors file, or truncated",
-                        file->path, (unsigned long long)length);
+        return lrt_fail(error, LRT_INVALID,
+                        "%s: header of %llu bytes is larger than the file or than 100 MB; not a safetensors file, or truncated", file->path,
+                        (unsigned long long)length);
     json_error_t where;
     file->header = json_loadb((const char *)file->map.data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(file->header) || file->map.data[8] != '{')

@@ -57,7 +57,8 @@ static bool read_labels(LrtBatches *b, const LrtSafetensors *file, const char *p
         return b->labels ? lrt_tensor_read_integers(tensor, b->labels, error) : lrt_fail(error, LRT_FAILED, "out of memory");
     }
     b->values = malloc(sizeof *b->values * count);
-    return b->values ? lrt_tensor_read_rows(tensor, 0, lrt_tensor_rows(tensor), b->values, error) : lrt_fail(error, LRT_FAILED, "out of memory");
+    return b->values ? lrt_tensor_read_rows(tensor, 0, lrt_tensor_rows(tensor), b->values, error)
+                     : lrt_fail(error, LRT_FAILED, "out of memory");
 }
 
 bool lrt_batches_read(LrtBatches *b, const char *path, int task, LrtError *error)

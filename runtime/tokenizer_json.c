@@ -50,7 +50,8 @@ static bool check_wordpiece(Reader *r, const json_t *model)
         return lrt_json_refuse(r, "WordPiece with the pre-tokenizer", r->split ? "ByteLevel" : "none");
     const char *text = prefix && !json_is_null(prefix) ? json_string_value(prefix) : "##";
     if (!text || strlen(text) >= PREFIX_BYTES)
-        return lrt_fail(r->error, LRT_INVALID, "%s: \"continuing_subword_prefix\" is not a text of less than %d bytes", r->path, PREFIX_BYTES);
+        return lrt_fail(r->error, LRT_INVALID, "%s: \"continuing_subword_prefix\" is not a text of less than %d bytes", r->path,
+                        PREFIX_BYTES);
     if (most && (!json_is_integer(most) || json_integer_value(most) < 1 || json_integer_value(most) > INT32_MAX))
         return lrt_fail(r->error, LRT_INVALID, "%s: \"max_input_chars_per_word\" is not a number of 1 and more", r->path);
     memcpy(rules->prefix, text, strlen(text) + 1);
@@ -231,7 +232,8 @@ static bool read_model(Reader *r)
         if (!lrt_model_set_token(r->m, i, r->names.text[i], r->names.length[i], !spelled || (r->m->flags[i] & TOKEN_ADDED), r->error))
             return false;
     return lrt_names_build(&r->names, r->m->count, r->error) && read_unknown(r, model) &&
-           (r->m->rules.kind == TOKENIZER_WORDPIECE || r->m->rules.kind == TOKENIZER_UNIGRAM || read_merges(r, json_object_get(model, "merges")));
+           (r->m->rules.kind == TOKENIZER_WORDPIECE || r->m->rules.kind == TOKENIZER_UNIGRAM ||
+            read_merges(r, json_object_get(model, "merges")));
 }
 
 /* --- begin and end ------------------------------------------------------------------------------------------------------ */

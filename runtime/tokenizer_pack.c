@@ -95,11 +95,11 @@ static bool good_steps(const LrtTokenizerRules *r)
 
 static bool good_rules(const LrtTokenizerRules *r, int32_t tokens)
 {
-    return r->kind >= 0 && r->kind < TOKENIZER_KINDS && good_steps(r) && is_text(r->blank, STEP_BYTES) && is_text(r->shown, STEP_BYTES) && r->prepend >= 0 &&
-           r->prepend < PREPEND_COUNT && is_text(r->prefix, PREFIX_BYTES) && r->begin >= -1 && r->begin < tokens && r->end >= -1 &&
-           r->end < tokens && r->unknown >= (r->kind == TOKENIZER_WORDPIECE || r->kind == TOKENIZER_UNIGRAM ? 0 : -1) && r->unknown < tokens && r->word_max >= 0 &&
-           r->decoder >= 0 && r->decoder < DECODER_COUNT && r->strip >= 0 && good_template(&r->single, 1, tokens) &&
-           good_template(&r->pair, 2, tokens);
+    return r->kind >= 0 && r->kind < TOKENIZER_KINDS && good_steps(r) && is_text(r->blank, STEP_BYTES) && is_text(r->shown, STEP_BYTES) &&
+           r->prepend >= 0 && r->prepend < PREPEND_COUNT && is_text(r->prefix, PREFIX_BYTES) && r->begin >= -1 && r->begin < tokens &&
+           r->end >= -1 && r->end < tokens && r->unknown >= (r->kind == TOKENIZER_WORDPIECE || r->kind == TOKENIZER_UNIGRAM ? 0 : -1) &&
+           r->unknown < tokens && r->word_max >= 0 && r->decoder >= 0 && r->decoder < DECODER_COUNT && r->strip >= 0 &&
+           good_template(&r->single, 1, tokens) && good_template(&r->pair, 2, tokens);
 }
 
 static bool check_packed(const Packed *p, size_t size)

@@ -190,7 +190,8 @@ static bool add_text(Reader *r, LrtTemplate *t, const char *name, json_int_t typ
 {
     const int32_t id = name && !strcmp(name, "B") ? TEMPLATE_SECOND : TEMPLATE_FIRST;
     if (!name || (strcmp(name, "A") != 0 && strcmp(name, "B") != 0))
-        return lrt_fail(r->error, LRT_INVALID, "%s: its post-processor names the texts '%.20s'; they are A and B", r->path, name ? name : "");
+        return lrt_fail(r->error, LRT_INVALID, "%s: its post-processor names the texts '%.20s'; they are A and B", r->path,
+                        name ? name : "");
     for (int32_t i = 0; i < t->count; i++)
         if (t->id[i] == id)
             return lrt_fail(r->error, LRT_INVALID, "%s: its post-processor takes the text %s twice", r->path, name);

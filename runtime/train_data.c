@@ -50,8 +50,9 @@ static bool has_prompts(const Train *t, const LrtDataset *data, const char *path
 {
     for (int64_t i = 0; i < lrt_dataset_size(data) && t->run.program->infix && t->run.program->task == LRT_TASK_NEXT_TOKEN; i++)
         if (lrt_dataset_document(data, i).targets[0] >= 0)
-            return lrt_fail(t->error, LRT_INVALID, "%s: the infix stands behind the prompt of a document: give \"prompt\" and \"completion\", or "
-                            "compile without infix", path);
+            return lrt_fail(t->error, LRT_INVALID,
+                            "%s: the infix stands behind the prompt of a document: give \"prompt\" and \"completion\", "
+                            "or compile without infix", path);
     return true;
 }
 
@@ -111,7 +112,8 @@ bool lrt_open_data(Train *t)
         return lrt_batches_read(&t->batches, tensors, (int)t->run.program->task, t->error);
     const char *path = lrt_checkpoint_tokenizer_path(t->checkpoint);
     if (!path)
-        return lrt_fail(t->error, LRT_INVALID, "%s: no tokenizer.json or vocab.txt in it, which --data needs", lrt_checkpoint_path(t->checkpoint));
+        return lrt_fail(t->error, LRT_INVALID, "%s: no tokenizer.json or vocab.txt in it, which --data needs",
+                        lrt_checkpoint_path(t->checkpoint));
     t->tokenizer = lrt_tokenizer_open(path, t->error);
     if (!t->tokenizer || !find_mask(t, path) || !(t->data = open_dataset(t, data)) || !keep_names(t))
         return false;

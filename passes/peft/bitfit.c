@@ -22,10 +22,12 @@ static bool apply(PeftRewrite *r)
         biases++;
     }
     if (!biases) {
-        diag_error(r->diag, peft_nowhere, "%s: model '%s' has no biases to train; choose another method, such as lora", r->spec->origin, r->graph->name);
+        diag_error(r->diag, peft_nowhere, "%s: model '%s' has no biases to train; choose another method, such as lora", r->spec->origin,
+                   r->graph->name);
         return false;
     }
     return true;
 }
 
-const PeftMethod peft_bitfit = {.name = "bitfit", .summary = "the biases only (Ben Zaken et al., 2021)", .apply = apply, .kind = PEFT_WEIGHTS};
+const PeftMethod peft_bitfit = {
+    .name = "bitfit", .summary = "the biases only (Ben Zaken et al., 2021)", .apply = apply, .kind = PEFT_WEIGHTS};

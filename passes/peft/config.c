@@ -328,7 +328,8 @@ static bool read_any(Reader *r)
             return read_peft_prompt(r, "prompt_tuning");
         if (!strcmp(json_string_value(type), "PREFIX_TUNING"))
             return read_peft_prompt(r, "prefix_tuning");
-        diag_error(r->diag, peft_nowhere, "%s: adapters of type '%s' are not supported; LORA, VERA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
+        diag_error(r->diag, peft_nowhere,
+                   "%s: adapters of type '%s' are not supported; LORA, VERA, IA3, PROMPT_TUNING and PREFIX_TUNING are", r->path,
                    json_string_value(type));
         return false;
     }

@@ -49,8 +49,8 @@ static bool check_rank(Lora *l, const PeftSite *site, int64_t in, int64_t out)
     int64_t most = in < out ? in : out;
     if (site->rank >= 1 && (site->rank <= most || l->spec->tensors))
         return true;
-    diag_error(l->diag, peft_nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension; give another --rank", l->spec->origin,
-               (long long)site->rank, site->param->module, (long long)most);
+    diag_error(l->diag, peft_nowhere, "%s: rank %lld of '%s' is not between 1 and %lld, its smaller dimension; give another --rank",
+               l->spec->origin, (long long)site->rank, site->param->module, (long long)most);
     return false;
 }
 

@@ -94,7 +94,8 @@ static bool check_updates(const PeftResult *result, const PeftSpec *spec, Diag *
         const PeftMerge *m = &result->merges[i];
         if (!m->a || !m->param || !m->param->adapter)
             continue;
-        diag_error(diag, peft_nowhere, "%s: '%s' is to be trained whole and has an update of its own; choose one, or keep them apart with --layers",
+        diag_error(diag, peft_nowhere,
+                   "%s: '%s' is to be trained whole and has an update of its own; choose one, or keep them apart with --layers",
                    spec->origin, m->tensor);
         return false;
     }

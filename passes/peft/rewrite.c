@@ -116,7 +116,8 @@ bool graph_classifies(const Graph *graph)
 
 void rewrite_keep_head(PeftRewrite *r, const Param *table)
 {
-    rewrite_cannot_merge(r, arena_format(r->graph->arena, "'%s' is the output head as well, which the update must not change", table->tensor));
+    rewrite_cannot_merge(r,
+                         arena_format(r->graph->arena, "'%s' is the output head as well, which the update must not change", table->tensor));
 }
 
 /* Lookups in a table that is the output head as well get a table of their own. */
@@ -156,7 +157,8 @@ static void train_module(PeftRewrite *r, const char *module, bool peft)
 {
     Graph *g = r->graph;
     if (has_update(r, module)) {
-        diag_error(r->diag, peft_nowhere, "%s: '%s' is to be trained whole and has an update of its own; choose one", r->spec->origin, module);
+        diag_error(r->diag, peft_nowhere, "%s: '%s' is to be trained whole and has an update of its own; choose one", r->spec->origin,
+                   module);
         return;
     }
     for (int i = 0, count = g->param_count; i < count; i++) {

@@ -188,8 +188,8 @@ static void report_misses(const Graph *graph, const PeftSpec *spec, const int *h
         return;
     const char **roles = ARENA_ARRAY(graph->arena, const char *, graph->param_count + 1);
     int count = roles_of(graph, roles, &known);
-    diag_error(diag, peft_nowhere, "%s: %s match%s no weight of model '%s'; its roles are %s", spec->origin, missed.data, misses > 1 ? "" : "es",
-               graph->name, known.data ? known.data : "none");
+    diag_error(diag, peft_nowhere, "%s: %s match%s no weight of model '%s'; its roles are %s", spec->origin, missed.data,
+               misses > 1 ? "" : "es", graph->name, known.data ? known.data : "none");
     const char *near = nearest_word(first, roles, count);
     if (near)
         diag_note(diag, peft_nowhere, "did you mean '%s'?", near);

@@ -224,18 +224,19 @@ const char *peft_vera_settings(const PeftRewrite *r)
         const Param *param = r->graph->params[i];
         size_t length = param->adapter ? strlen(param->tensor) : 0;
         if (length >= sizeof end && !strcmp(param->tensor + length - sizeof end + 1, end))
-            add_module(r->graph, targets, arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."),
-                       end, param->layer, false);
+            add_module(r->graph, targets,
+                       arena_strndup(r->graph->arena, param->tensor, length - sizeof end + 1) + strlen("base_model.model."), end,
+                       param->layer, false);
     }
     for (int i = 0; i < r->result->merge_count; i++)
         conv1d = conv1d || (r->result->merges[i].rank_factor && r->result->merges[i].transposed);
     json_t *saved = settings_saved(r);
-    json_t *all = json_pack("{s:n, s:s?, s:s, s:f, s:b, s:b, s:b, s:n, s:o, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}",
-                            "auto_mapping", "base_model_name_or_path", r->spec->base, "bias", "none", "d_initial", r->spec->d_initial,
-                            "fan_in_fan_out", conv1d, "inference_mode", 1, "init_weights", 1, "layers_pattern", "layers_to_transform",
-                            settings_layers(r->spec), "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank,
-                            "revision", "save_projection", 1, "target_modules", targets, "task_type", task_type(r->graph),
-                            "vera_dropout", 0.0);
+    json_t *all =
+        json_pack("{s:n, s:s?, s:s, s:f, s:b, s:b, s:b, s:n, s:o, s:o, s:s, s:i, s:I, s:n, s:b, s:o, s:o, s:f}", "auto_mapping",
+                  "base_model_name_or_path", r->spec->base, "bias", "none", "d_initial", r->spec->d_initial, "fan_in_fan_out", conv1d,
+                  "inference_mode", 1, "init_weights", 1, "layers_pattern", "layers_to_transform", settings_layers(r->spec),
+                  "modules_to_save", saved, "peft_type", "VERA", "projection_prng_key", 0, "r", (json_int_t)r->spec->rank, "revision",
+                  "save_projection", 1, "target_modules", targets, "task_type", task_type(r->graph), "vera_dropout", 0.0);
     return settings_text(r->graph->arena, all);
 }
 
@@ -245,9 +246,10 @@ const char *peft_vera_settings(const PeftRewrite *r)
 static json_t *prompt_settings(const PeftRewrite *r, const char *type, int64_t heads, int64_t token_dim)
 {
     return json_pack("{s:n, s:s?, s:b, s:o, s:I, s:i, s:i, s:I, s:s, s:n, s:o, s:I}", "auto_mapping", "base_model_name_or_path",
-                     r->spec->base, "inference_mode", 1, "modules_to_save", settings_saved(r), "num_attention_heads", (json_int_t)heads, "num_layers",
-                     r->graph->layer_count, "num_transformer_submodules", 1, "num_virtual_tokens", (json_int_t)r->spec->prefix,
-                     "peft_type", type, "revision", "task_type", task_type(r->graph), "token_dim", (json_int_t)token_dim);
+                     r->spec->base, "inference_mode", 1, "modules_to_save", settings_saved(r), "num_attention_heads", (json_int_t)heads,
+                     "num_layers", r->graph->layer_count, "num_transformer_submodules", 1, "num_virtual_tokens",
+                     (json_int_t)r->spec->prefix, "peft_type", type, "revision", "task_type", task_type(r->graph), "token_dim",
+                     (json_int_t)token_dim);
 }
 
 /* The value [h, T, e] or [T, d] that a site of this kind marks; its width and heads. */

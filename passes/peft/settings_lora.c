@@ -71,7 +71,8 @@ static void make_blocks(Writer *w)
         if (!m->a || !m->part)
             continue;
         Adapted *whole = find_module(w, m->param);
-        const char *a = peft_name(w->graph, m->param->module, ".lora_A.weight"), *b = peft_name(w->graph, m->param->module, ".lora_B.weight");
+        const char *a = peft_name(w->graph, m->param->module, ".lora_A.weight"),
+                   *b = peft_name(w->graph, m->param->module, ".lora_B.weight");
         blocks[r->block_count++] = (PeftBlock){m->a, a, whole->rank, m->inputs, whole->placed, 0, 1};
         blocks[r->block_count++] = (PeftBlock){m->b, b, m->outputs, whole->rank, m->out_start, whole->placed, m->scale / whole->scale};
         whole->placed += m->rank;

@@ -64,7 +64,7 @@ bool virtual_check(PeftRewrite *r)
     if (all < 1)
         diag_error(r->diag, peft_nowhere, "%s: no learned token at all; give prefix or infix", r->spec->origin);
     else
-        diag_error(r->diag, peft_nowhere, "%s: %lld learned tokens leave no room in the %lld positions of model '%s'; ask for fewer", r->spec->origin,
-                   (long long)all, (long long)r->graph->context, r->graph->name);
+        diag_error(r->diag, peft_nowhere, "%s: %lld learned tokens leave no room in the %lld positions of model '%s'; ask for fewer",
+                   r->spec->origin, (long long)all, (long long)r->graph->context, r->graph->name);
     return false;
 }

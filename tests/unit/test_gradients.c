@@ -166,7 +166,8 @@ static const struct {
                    "%o = attention %q, %k, %v, %where, %bias {heads=2, kv_heads=2, head_dim=3, scale=0.8, cap=3} : (f32[T, 6], f32[T, 2])\n"
                    "%y = result %o : f32[T, 6]\n"},
     {OP_RELATIVE_ATTENTION, GIVEN ROWS("q", "q") ROWS("k", "k") ROWS("v", "v") WEIGHT("kr", "[4, 6]")
-                            "%b = table {name=\"b\"} (0, 1, 1, 2, 3) : f32[5]\n%o = relative_attention %q, %k, %v, %kr, %kr, %b, %where, %bias "
+                            "%b = table {name=\"b\"} (0, 1, 1, 2, 3) : f32[5]\n"
+                            "%o = relative_attention %q, %k, %v, %kr, %kr, %b, %where, %bias "
                             "{index=1, heads=2, kv_heads=2, head_dim=3, scale=0.5} : (f32[T, 6], f32[T, 2])\n%y = result %o : f32[T, 6]\n"},
     RELATIVE("1", WEIGHT("kr", "[4, 6]"), "%kr, %kr") RELATIVE("2", WEIGHT("qr", "[4, 6]"), "%qr, %qr")
     RELATIVE("3", WEIGHT("kr", "[4, 6]") WEIGHT("qr", "[4, 6]"), "%kr, %qr")
