@@ -14,12 +14,7 @@ enum LrtTokenFlags {
     TOKEN_NORMAL = 64, /* an added token that is looked for after the text has its normal form */
 };
 enum {
-    TOKENIZER_STAGES = 8,
-    TOKENIZER_STEPS = 8,
-    TEMPLATE_ITEMS = 16,
-    PATTERN_BYTES = 1024,
-    PREFIX_BYTES = 32,
-    STEP_BYTES = 32,
+    TOKENIZER_STAGES = 8, TOKENIZER_STEPS = 8, TEMPLATE_ITEMS = 16, PATTERN_BYTES = 1024, PREFIX_BYTES = 32, STEP_BYTES = 32,
     TYPE_MAX = 15
 };
 
