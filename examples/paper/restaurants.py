@@ -29,8 +29,8 @@ METHODS = {
     "lin": ("--method lin:bottleneck={}", 2e-3, 16, (1, 64)),
     "parallel": ("--method parallel:bottleneck={}", 2e-3, 16, (1, 64)),
     "prefix_embedding": ("--method prefix_embedding:prefix={}", 1e-1, 8, (2, 32)),
-    "prefix_layer": ("--method prefix_layer:prefix={}", 5e-2, 8, (2, 32)),
-    "prefix_tuning": ("--method prefix_tuning:tokens={}", 2e-1, 20, (4, 40)),
+    "prefix_layer": ("--method prefix_layer:prefix={}", 2e-3, 8, (2, 32)),
+    "prefix_tuning": ("--method prefix_tuning:tokens={}", 1e-1, 20, (4, 40)),
     "prompt_tuning": ("--method prompt_tuning:tokens={}", 1e-1, 20, (4, 40)),
 }
 UNUSABLE = {"bitfit": "SmolLM2 has no biases"}
