@@ -64,6 +64,8 @@ static void finish_tile(Emit *e, void *user, Val accumulated, Val row, Val colum
     x->accumulated = accumulated;
     Val value = vexpr_value(x, product->root, column);
     Val at = ll_at(e, operand_pointer(e, product->out), ll_mul(e, row, ll_i64(e, product->out.pitch)));
+    if (product->spec.n == 1) /* rows lie side by side: the next ones may be another task's */
+        value = LLVMBuildExtractElement(e->builder, value, ll_i32(e, 0), "");
     ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
 }
 

@@ -56,6 +56,15 @@ class Test:
                 continue
             self.checks.that(self.adapter(what) == self.reference, f"the same adapter with {what}", done.stderr[-200:] if done.returncode else "")
 
+    def one_column(self):
+        """Products with one column, whose rows lie side by side in memory, by tasks of different threads."""
+        trained, self.train = self.train, self.compile("rank-1", "--lora", "q,k,v,o", "--rank", 1, "--method", "pissa", "--length", 128, "--batch", 3)
+        for threads in 1, 2, 3, 7:
+            self.checks.run(*self.command(f"rank-1-{threads}", "--threads", threads))
+            what = f"the same adapter of rank 1 with --threads {threads}"
+            self.checks.that(len(self.adapter("rank-1-1")) > 1000 and self.adapter(f"rank-1-{threads}") == self.adapter("rank-1-1"), what)
+        self.train = trained
+
     def resume(self, name):
         """A run that was killed before its first checkpoint starts again."""
         return ("--resume",) if (self.scratch / name / "training_state.safetensors").exists() else ()
@@ -207,7 +216,8 @@ def main():
     loracc, build = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2]
     with tempfile.TemporaryDirectory(prefix="loracc-") as scratch:
         test = Test(loracc, pathlib.Path(scratch))
-        for part in test.same_bits, test.stopped_runs, test.packing, test.merging, test.decoding, test.memory, test.depth, test.outputs:
+        for part in (test.same_bits, test.one_column, test.stopped_runs, test.packing, test.merging, test.decoding, test.memory, test.depth,
+                     test.outputs):
             part()
         test.installed(build)
         test.checks.finish()
