@@ -429,6 +429,16 @@ Val vexpr_value(Expr *x, const Node *node, Val column)
     return value;
 }
 
+void vexpr_store(Expr *x, const Node *node, Operand to, Val column)
+{
+    Emit *e = x->e;
+    Val value = vexpr_value(x, node, column);
+    Val at = ll_at(e, operand_pointer(e, to), ll_mul(e, x->row, ll_i64(e, to.pitch)));
+    if (node_columns(node) == 1)
+        value = LLVMBuildExtractElement(e->builder, value, ll_i32(e, 0), "");
+    ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+}
+
 void vexpr_hoist(Expr *x, const Node *node)
 {
     node = skip_views(node);

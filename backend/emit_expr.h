@@ -22,6 +22,8 @@ void vexpr_row(Expr *x, Val row);   /* a new row: forgets everything */
 void vexpr_chunk(Expr *x);          /* new columns: forgets what belongs to the last ones */
 /* Columns column .. column + 15 of a node's value as <16 x float>, <16 x i32> or <16 x i1>; one-column values in all lanes. */
 Val vexpr_value(Expr *x, const Node *node, Val column);
+/* Stores those columns in the row's place in `to`: all 16 or, of one-column values, the number alone, for the next row's is beside it. */
+void vexpr_store(Expr *x, const Node *node, Operand to, Val column);
 /* Computes the one-column values below `node` now, so that they stay outside the loop over columns. */
 void vexpr_hoist(Expr *x, const Node *node);
 void vexpr_set_row(Expr *x, const Node *node, Val value); /* a finished reduction */

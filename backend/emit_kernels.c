@@ -58,15 +58,12 @@ static void bind_gemm(Binding *b, const Kernel *kernel)
 
 static void finish_tile(Emit *e, void *user, Val accumulated, Val row, Val column)
 {
+    (void)e;
     Product *product = user;
     Expr *x = product->x;
     vexpr_row(x, row);
     x->accumulated = accumulated;
-    Val value = vexpr_value(x, product->root, column);
-    Val at = ll_at(e, operand_pointer(e, product->out), ll_mul(e, row, ll_i64(e, product->out.pitch)));
-    if (product->spec.n == 1) /* rows lie side by side: the next ones may be another task's */
-        value = LLVMBuildExtractElement(e->builder, value, ll_i32(e, 0), "");
-    ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+    vexpr_store(x, product->root, product->out, column);
 }
 
 static void emit_gemm_kernel(Emit *e, Binding *b, const Kernel *kernel, const char *name, Val *parts)

@@ -126,10 +126,7 @@ static void emit_chunk(Rows *r, int level, Val column, int valid, Val *accumulat
         const Node *output = r->kernel->outputs[i];
         if (!stores_columns(r, output, level))
             continue;
-        Val value = vexpr_value(r->x, output, column);
-        Operand operand = bind_buffer(r->b, r->b->schedule->buffer_of[output->id]);
-        Val at = ll_at(e, operand_pointer(e, operand), ll_mul(e, r->x->row, ll_i64(e, operand.pitch)));
-        ll_store(e, value, ll_at(e, at, ll_mul(e, column, ll_i64(e, 4))), 4);
+        vexpr_store(r->x, output, bind_buffer(r->b, r->b->schedule->buffer_of[output->id]), column);
     }
 }
 
@@ -193,9 +190,7 @@ static void store_scalars(Rows *r)
         if (node_columns(output) > 1)
             continue;
         vexpr_hoist(r->x, output);
-        Val value = LLVMBuildExtractElement(e->builder, vexpr_value(r->x, output, ll_i64(e, 0)), ll_i32(e, 0), "");
-        Operand operand = bind_buffer(r->b, r->b->schedule->buffer_of[output->id]);
-        ll_store(e, value, ll_at(e, operand_pointer(e, operand), ll_mul(e, r->x->row, ll_i64(e, 4))), 4);
+        vexpr_store(r->x, output, bind_buffer(r->b, r->b->schedule->buffer_of[output->id]), ll_i64(e, 0));
     }
 }
 

@@ -84,8 +84,8 @@ typedef struct Schedule {
     bool whole;            /* some op mixes a sequence both ways: it runs whole, without a cache */
 } Schedule;
 
-/* Bytes from row to row of `columns` f32: whole vectors, never a multiple of 2 KiB, where the rows of a product's tile
- * would share one cache set (measured: a quarter of the speed). */
+/* Bytes from row to row of `columns` f32.  One column: its numbers lie side by side.  More: whole vectors, never a multiple of 2 KiB,
+ * where the rows of a product's tile would share one cache set (measured: a quarter of the speed). */
 int64_t row_pitch(int64_t columns);
 /* The width of the last axis (1 for rank 1 over tokens). */
 int64_t node_columns(const Node *node);
