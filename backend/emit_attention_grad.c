@@ -1,12 +1,14 @@
 /* emit_attention_grad.c - the backward kernels.
  *
- *   P = exp(s q k' - lse)   dP = do v'   dS = s P (dP - delta)   delta = rowsum(do o)
+ *   P = exp(s q k' - lse)   dP = do v'   dS = s P (dP - delta)   delta = rowsum(P dP) = rowsum(do o)
  *   dv = P' do              dk = dS' q   dq = dS k
  *
+ * Queries whose keys lie in one block take delta from P and dP, the others from o, before they have seen all keys.
  * Task = (segment, head): blocks of keys outside, blocks of queries inside, both from the segment's first row, so the order of every
  * sum is fixed.  dq is summed in scratch; dk and dv of a head go to working memory when heads share keys, and a second kernel
  * adds them up in the order of heads. */
 #include "backend/attention.h"
+#include <float.h>
 #include "backend/emit_math.h"
 #include "backend/relative.h"
 
@@ -110,36 +112,105 @@ static void turn(Backward *b, int64_t from, int64_t to)
                          ATTENTION_PITCH);
 }
 
-/* P in place of the scores and dS in place of dP, for one row. */
-static void softmax_grad_row(Backward *b, Val query, Val r, Val key)
+enum { ROW_VECTORS = ATTENTION_BLOCK / LANES };
+
+/* A row of a block: which keys it sees, P, dP, and the slope of its scores in q k'. */
+typedef struct GradRow {
+    Val mask[ROW_VECTORS], p[ROW_VECTORS], d_p[ROW_VECTORS], slope[ROW_VECTORS];
+} GradRow;
+
+static GradRow grad_row(Backward *b, Val position, Val r, Val key, Val s, Val d_p)
 {
     Emit *e = b->e;
     const AttentionSpec *spec = b->spec;
-    Val position = ll_add(e, query, r), at = ll_mul(e, r, ll_i64(e, ATTENTION_PITCH));
-    Val s = ll_at(e, scratch_at(b, b->p.s), at), d_p = ll_at(e, scratch_at(b, b->p.d_p), at);
+    GradRow row;
     Val lse_at = attention_rows(e, spec->lse, ll_add(e, b->t.start, position), b->t.head, 1);
-    Val lse = ll_splat(e, ll_load(e, e->t_f32, lse_at, 4));
-    Val delta_at = ll_at(e, scratch_at(b, b->p.delta), ll_mul(e, position, ll_i64(e, 4)));
-    Val delta = ll_splat(e, ll_load(e, e->t_f32, delta_at, 4)), scale = ll_vec(e, spec->scale), zero = ll_vec(e, 0);
-    for (int v = 0; v < ATTENTION_BLOCK / LANES; v++) {
+    Val lse = ll_splat(e, ll_load(e, e->t_f32, lse_at, 4)), scale = ll_vec(e, spec->scale), zero = ll_vec(e, 0);
+    for (int v = 0; v < ROW_VECTORS; v++) {
         ScorePlace place = {b->t.head, position, ll_add(e, key, ll_i64(e, v * LANES)), b->t.length};
-        Val mask = attention_mask(e, spec, &place);
+        row.mask[v] = attention_mask(e, spec, &place);
         Val score = ll_load(e, e->t_vec, ll_at_const(e, s, v * LANES * 4), 4);
         if (spec->relative)
             score = ll_fadd(e, score, relative_scores(&b->relative, r, v * LANES));
         score = attention_biased(e, spec, &place, ll_fmul(e, score, scale));
-        Val slope = scale; /* of the score in q k' */
+        row.slope[v] = scale;
         if (spec->cap > 0) {
             Val cap = ll_vec(e, spec->cap), t = math_tanh(e, ll_fdiv(e, score, cap));
             score = ll_fmul(e, t, cap);
-            slope = ll_fmul(e, scale, ll_fma(e, LLVMBuildFNeg(e->builder, t, ""), t, ll_vec(e, 1)));
+            row.slope[v] = ll_fmul(e, scale, ll_fma(e, LLVMBuildFNeg(e->builder, t, ""), t, ll_vec(e, 1)));
         }
-        Val p = ll_select(e, mask, math_exp(e, ll_fsub(e, score, lse)), zero);
-        Val d = ll_fsub(e, ll_load(e, e->t_vec, ll_at_const(e, d_p, v * LANES * 4), 4), delta);
-        ll_store(e, p, ll_at_const(e, s, v * LANES * 4), 4);
-        d = ll_select(e, mask, ll_fmul(e, ll_fmul(e, p, d), slope), zero);
-        ll_store(e, d, ll_at_const(e, d_p, v * LANES * 4), 4);
+        row.p[v] = ll_select(e, row.mask[v], math_exp(e, ll_fsub(e, score, lse)), zero);
+        row.d_p[v] = ll_select(e, row.mask[v], ll_load(e, e->t_vec, ll_at_const(e, d_p, v * LANES * 4), 4), zero);
     }
+    return row;
+}
+
+/* dP - rowsum(P dP) in place of dP, where the row sees no other keys.  In peaked attention dP and its mean agree but for their last bits:
+ * a mean of the very numbers it is taken from, and once more of what that leaves, keeps the precision that rowsum(do o) would lose.  P is
+ * divided by its sum, which the rounding of lse has moved off 1. */
+static void center(Emit *e, GradRow *row)
+{
+    Val sum = ll_vec(e, 0);
+    for (int v = 0; v < ROW_VECTORS; v++)
+        sum = ll_fadd(e, sum, row->p[v]);
+    Val inverse = ll_fdiv(e, ll_vec(e, 1), ll_fmax(e, ll_splat(e, ll_reduce_add(e, sum)), ll_vec(e, FLT_MIN)));
+    for (int v = 0; v < ROW_VECTORS; v++)
+        row->p[v] = ll_fmul(e, row->p[v], inverse);
+    for (int round = 0; round < 2; round++) {
+        Val mean = ll_vec(e, 0);
+        for (int v = 0; v < ROW_VECTORS; v++)
+            mean = ll_fma(e, row->p[v], row->d_p[v], mean);
+        mean = ll_splat(e, ll_reduce_add(e, mean));
+        for (int v = 0; v < ROW_VECTORS; v++)
+            row->d_p[v] = ll_fsub(e, row->d_p[v], mean);
+    }
+}
+
+static void subtract_delta(Backward *b, Val position, GradRow *row)
+{
+    Emit *e = b->e;
+    Val at = ll_at(e, scratch_at(b, b->p.delta), ll_mul(e, position, ll_i64(e, 4)));
+    Val delta = ll_splat(e, ll_load(e, e->t_f32, at, 4));
+    for (int v = 0; v < ROW_VECTORS; v++)
+        row->d_p[v] = ll_fsub(e, row->d_p[v], delta);
+}
+
+/* P in place of the scores and dS in place of dP, for `count` rows.  `whole`: they see no keys of other blocks. */
+static void softmax_grad(Backward *b, Val query, Val count, Val key, bool whole)
+{
+    Emit *e = b->e;
+    Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
+    Val position = ll_add(e, query, rows.index), at = ll_mul(e, rows.index, ll_i64(e, ATTENTION_PITCH));
+    Val s = ll_at(e, scratch_at(b, b->p.s), at), d_p = ll_at(e, scratch_at(b, b->p.d_p), at);
+    GradRow row = grad_row(b, position, rows.index, key, s, d_p);
+    if (whole)
+        center(e, &row);
+    else
+        subtract_delta(b, position, &row);
+    for (int v = 0; v < ROW_VECTORS; v++) {
+        ll_store(e, row.p[v], ll_at_const(e, s, v * LANES * 4), 4);
+        Val d_s = ll_fmul(e, ll_fmul(e, row.p[v], row.d_p[v]), row.slope[v]);
+        ll_store(e, ll_select(e, row.mask[v], d_s, ll_vec(e, 0)), ll_at_const(e, d_p, v * LANES * 4), 4);
+    }
+    loop_end(e, &rows, NULL, NULL);
+}
+
+/* The same, whether or not the rows see keys of other blocks. */
+static void softmax_grads(Backward *b, Val query, Val count, Val key)
+{
+    Emit *e = b->e;
+    if (b->spec->max_keys <= ATTENTION_BLOCK) {
+        softmax_grad(b, query, count, key, true);
+        return;
+    }
+    Val last = b->spec->causal ? query : ll_sub(e, b->t.length, ll_i64(e, 1));
+    Val whole = LLVMBuildICmp(e->builder, LLVMIntSLT, last, ll_i64(e, ATTENTION_BLOCK), "");
+    If one = if_begin(e, whole);
+    softmax_grad(b, query, count, key, true);
+    if_end(e, &one);
+    If more = if_begin(e, LLVMBuildNot(e->builder, whole, ""));
+    softmax_grad(b, query, count, key, false);
+    if_end(e, &more);
 }
 
 /* One block of queries against the loaded block of keys. */
@@ -159,9 +230,7 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
         b->relative = (RelativeBlock){e, b->spec, b->p.relative, b->row, b->t.head, query, key, NULL, NULL};
         relative_load(&b->relative, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), 1);
     }
-    Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
-    softmax_grad_row(b, query, rows.index, key);
-    loop_end(e, &rows, NULL, NULL);
+    softmax_grads(b, query, count, key);
     Block over_queries = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, true, true, openblas};
     emit_block(e, &over_queries, scratch_at(b, b->p.s), scratch_at(b, b->p.d_o), scratch_at(b, b->p.d_v), key_count, count,
                NULL);

@@ -476,6 +476,42 @@ START_TEST(large_scores_do_no_harm)
 }
 END_TEST
 
+/* Where one key takes nearly all, dP - delta is the difference of near equals.  A query's gradient keeps the
+ * precision of its scores, 24 bits of some 100, wherever one block holds all keys that it sees: not that of dP. */
+START_TEST(peaked_attention_has_precise_gradients)
+{
+    const Case *c = &cases[_i];
+    random_state = (uint64_t)_i;
+    Buffers b = buffers_new(c, TOKENS, TOKENS);
+    pack(&b);
+    for (int64_t i = 0; i < TOKENS; i++)
+        for (int64_t j = 0; j < b.at[Q].columns; j++)
+            row_of(&b.at[Q], i)[j] *= 20;
+    Want want = want_of(c, &b);
+    forward(_i, TARGET_AVX2, &b, 0);
+    backward(_i, TARGET_AVX2, &b, 0);
+    int64_t width = b.at[Q].columns;
+    for (int s = 0; s < SEGMENTS; s++)
+        for (int64_t row = 0; row < (c->causal || lengths[s] <= 64 ? lengths[s] : 0) && row < 64; row++) {
+            const LrtSegment *segment = &b.segments[s];
+            int64_t at = segment->start + row;
+            for (int64_t head = 0; head < c->heads; head++) {
+                const float *got = row_of(&b.at[D_Q], at) + head * c->head_dim;
+                const double *exact = want.at[D_Q] + at * width + head * c->head_dim;
+                double most = 0, off = 0;
+                for (int64_t i = 0; i < c->head_dim; i++) {
+                    most = fmax(most, fabs(exact[i]));
+                    off = fmax(off, fabs((double)got[i] - exact[i]));
+                }
+                ck_assert_msg(off <= 1e-3 * most + 1e-9, "%s: segment %d, row %d, head %d: off by %.2g of %.2g",
+                              describe(c, TARGET_AVX2, "peaked"), s, (int)row, (int)head, off, most);
+            }
+        }
+    want_free(&want);
+    buffers_free(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("attention");
@@ -487,6 +523,7 @@ int main(void)
     tcase_add_loop_test(tc, decoding_with_a_cache_is_the_same_as_all_at_once, 0, CASES);
     tcase_add_loop_test(tc, chunks_after_a_cache_are_those_of_plain_loops, 0, CASES);
     tcase_add_loop_test(tc, large_scores_do_no_harm, 0, CASES);
+    tcase_add_loop_test(tc, peaked_attention_has_precise_gradients, 0, CASES);
     suite_add_tcase(suite, tc);
     return run_suite(suite);
 }
