@@ -97,7 +97,6 @@ static void fail(Fuser *f, const Node *node)
 
 /* --- what belongs to a product ------------------------------------------------------------------------------- */
 
-
 /* `other` may ride along with `product` when both are added: r more columns of the reduction. */
 static bool is_low_rank(const Fuser *f, const Node *product, const Node *other)
 {
@@ -114,23 +113,26 @@ static const Node *other_input(const Node *op, const Node *node)
     return op->inputs[0] == node ? op->inputs[1] : op->inputs[0];
 }
 
-/* Follows the chain of only users from a product: low-rank term, bias, activation, residual. */
+/* Follows the chain of only users from a product: low-rank term, bias, activation, residual.  The low-rank term is part of the reduction,
+ * so nothing but sums may come before it. */
 static void claim_epilogue(Fuser *f, const Node *product)
 {
     const Node *root = product;
+    bool sums = true;
     while (f->use_count[root->id] == 1 && f->user[root->id]) {
         const Node *next = f->user[root->id];
         if (!is_map(next) || !type_equal(next->type, root->type) || f->anchor_of[next->id])
             break;
         const Node *other = other_input(next, root);
         if (other && next->op == OP_ADD && is_product(other)) {
-            if (is_low_rank(f, product, other) && !f->second_of[product->id]) {
+            if (sums && is_low_rank(f, product, other) && !f->second_of[product->id]) {
                 f->second_of[product->id] = other;
                 f->absorbed[other->id] = true;
-            } else if (f->use_count[other->id] == 1 && !f->root_of[other->id] && is_low_rank(f, other, product) ) {
+            } else if (f->use_count[other->id] == 1 && !f->root_of[other->id] && is_low_rank(f, other, product)) {
                 break; /* the other one takes this one along */
             }
         }
+        sums = sums && next->op == OP_ADD;
         root = next;
         f->anchor_of[root->id] = product;
     }
