@@ -454,6 +454,14 @@ START_TEST(chunks_after_a_cache_are_those_of_plain_loops)
 }
 END_TEST
 
+/* Queries, and so their scores, times a factor. */
+static void scale_queries(Buffers *b, float even, float odd)
+{
+    for (int64_t i = 0; i < b->at[Q].rows; i++)
+        for (int64_t j = 0; j < b->at[Q].columns; j++)
+            row_of(&b->at[Q], i)[j] *= i % 2 ? odd : even;
+}
+
 /* Scores far from each other and far from zero: no overflow, probabilities of 0 and 1. */
 START_TEST(large_scores_do_no_harm)
 {
@@ -461,9 +469,7 @@ START_TEST(large_scores_do_no_harm)
     random_state = (uint64_t)_i;
     Buffers b = buffers_new(c, TOKENS, TOKENS);
     pack(&b);
-    for (int64_t i = 0; i < TOKENS; i++)
-        for (int64_t j = 0; j < b.at[Q].columns; j++)
-            row_of(&b.at[Q], i)[j] *= i % 2 ? 3000 : -40;
+    scale_queries(&b, -40, 3000);
     forward(_i, TARGET_AVX2, &b, 0);
     backward(_i, TARGET_AVX2, &b, 0);
     static const int results[] = {O, LSE, D_Q, D_K, D_V};
@@ -484,9 +490,7 @@ START_TEST(peaked_attention_has_precise_gradients)
     random_state = (uint64_t)_i;
     Buffers b = buffers_new(c, TOKENS, TOKENS);
     pack(&b);
-    for (int64_t i = 0; i < TOKENS; i++)
-        for (int64_t j = 0; j < b.at[Q].columns; j++)
-            row_of(&b.at[Q], i)[j] *= 20;
+    scale_queries(&b, 20, 20);
     Want want = want_of(c, &b);
     forward(_i, TARGET_AVX2, &b, 0);
     backward(_i, TARGET_AVX2, &b, 0);
