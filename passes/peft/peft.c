@@ -114,6 +114,14 @@ static void put_replacements_first(PeftResult *result, Arena *arena)
     result->merges = sorted;
 }
 
+/* What PEFT's files have before the names of the base's tensors: it wraps a model whose modules it changes once more. */
+static const char *saved_prefix(const PeftMethod *method)
+{
+    if (!method->settings)
+        return NULL;
+    return method->kind == PEFT_TOKENS ? "base_model." : "base_model.model.";
+}
+
 /* One method, with what is the same for all of them. */
 static bool apply_one(PeftRewrite *r, const PeftSpec *first, const PeftSpec *spec)
 {
@@ -129,7 +137,7 @@ static bool apply_one(PeftRewrite *r, const PeftSpec *first, const PeftSpec *spe
     int errors = r->diag->errors;
     if (!method->apply(r))
         return false;
-    rewrite_train_further(r, method->settings != NULL);
+    rewrite_train_further(r, saved_prefix(method));
     if (r->diag->errors > errors)
         return false;
     graph_replace_all(r->graph, r->map, r->node_count);

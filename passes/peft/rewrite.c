@@ -152,8 +152,8 @@ static bool has_update(const PeftRewrite *r, const char *module)
     return false;
 }
 
-/* The whole module: a norm's bias with its weight, all slices of a fused weight. */
-static void train_module(PeftRewrite *r, const char *module, bool peft)
+/* The whole module: a norm's bias with its weight, all slices of a fused weight.  `prefix`: see rewrite_train_further. */
+static void train_module(PeftRewrite *r, const char *module, const char *prefix)
 {
     Graph *g = r->graph;
     if (has_update(r, module)) {
@@ -165,8 +165,8 @@ static void train_module(PeftRewrite *r, const char *module, bool peft)
         Param *param = g->params[i];
         if (param->adapter || !param->module || strcmp(param->module, module) != 0)
             continue;
-        const char *tensor = peft ? peft_name(g, param->tensor, "") : param->tensor;
-        if (peft && param_is_tied(g, param))
+        const char *tensor = prefix ? arena_format(g->arena, "%s%s", prefix, param->tensor) : param->tensor;
+        if (prefix && param_is_tied(g, param))
             train_lookups(r, param, tensor);
         else
             rewrite_train_whole(r, param, tensor);
@@ -179,21 +179,21 @@ static bool is_asked(const PeftSpec *spec, const Param *param, const char *name)
 }
 
 /* Biases are no modules: with LoRA they are PEFT's setting "bias" (peft_bias), which its other methods lack. */
-static void train_asked(PeftRewrite *r, Param *param, const char *name, bool peft)
+static void train_asked(PeftRewrite *r, Param *param, const char *name, const char *prefix)
 {
     bool bias = !r->spec->train_is_modules && !strcmp(name, "bias"), lora = !strcmp(r->spec->method, "lora");
     if (param->adapter || (bias && lora))
         return;
-    if (bias && peft)
+    if (bias && prefix)
         diag_error(r->diag, peft_nowhere, "%s: the form in which PEFT stores '%s' has no place for biases; --train something else",
                    r->spec->origin, r->spec->method);
     else if (bias)
         rewrite_train_whole(r, param, param->tensor);
     else
-        train_module(r, param->module, peft);
+        train_module(r, param->module, prefix);
 }
 
-void rewrite_train_further(PeftRewrite *r, bool peft)
+void rewrite_train_further(PeftRewrite *r, const char *prefix)
 {
     const PeftSpec *spec = r->spec;
     bool classifies = graph_classifies(r->graph);
@@ -204,11 +204,11 @@ void rewrite_train_further(PeftRewrite *r, bool peft)
             continue;
         for (int t = 0; t < spec->train_count; t++)
             if (is_asked(spec, param, spec->train[t])) {
-                train_asked(r, param, spec->train[t], peft);
+                train_asked(r, param, spec->train[t], prefix);
                 hits[t]++;
             }
         if (classifies && param->role && !strcmp(param->role, "head") && !param->adapter)
-            train_module(r, param->module, peft);
+            train_module(r, param->module, prefix);
     }
     for (int t = 0; t < spec->train_count; t++)
         if (!hits[t] && !spec->tensors)

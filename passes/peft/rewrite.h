@@ -36,8 +36,9 @@ Node *rewrite_matrix(PeftRewrite *r, const char *tensor, int64_t in, int64_t out
 Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init);
 /* A checkpoint's tensor moves into the adapter's file under this name and is trained whole. */
 void rewrite_train_whole(PeftRewrite *r, Param *param, const char *tensor);
-/* What the spec asks to be trained further, and with every method the head of a classifier; `peft`: under PEFT's names. */
-void rewrite_train_further(PeftRewrite *r, bool peft);
+/* What the spec asks to be trained further, and with every method the head of a classifier; `prefix`: what PEFT's files have before the
+ * names of the base's tensors, NULL: the method is not PEFT's. */
+void rewrite_train_further(PeftRewrite *r, const char *prefix);
 /* The update of a table that is the output head as well leaves the head as it is: it cannot be merged. */
 void rewrite_keep_head(PeftRewrite *r, const Param *table);
 /* One row of logits for a sequence, not for each token. */
