@@ -81,20 +81,23 @@ static Val head_rows(Backward *b, Operand operand, Val first, Val head)
     return attention_rows(b->e, operand, ll_add(b->e, b->t.start, first), head, b->spec->head_dim);
 }
 
-/* delta of all rows; dq starts at zero. */
-static void prepare(Backward *b)
+static bool has_several_blocks(const AttentionSpec *spec)
+{
+    return spec->max_keys > ATTENTION_BLOCK;
+}
+
+/* rowsum(do o) of all rows. */
+static void find_deltas(Backward *b)
 {
     Emit *e = b->e;
     const AttentionSpec *spec = b->spec;
     Loop rows = loop_begin(e, ll_i64(e, 0), b->t.length, ll_i64(e, 1), NULL, 0, false);
     Val o = head_rows(b, spec->o, rows.index, b->t.head), d_o = head_rows(b, spec->d_o, rows.index, b->t.head);
     Val sum = ll_vec(e, 0);
-    Val d_q = ll_at(e, scratch_at(b, b->p.d_q), ll_mul(e, rows.index, ll_i64(e, b->row)));
     for (int64_t c = 0; c < spec->head_dim; c += LANES) {
         Val x = emit_load_lanes(e, ll_at_const(e, o, c * 4), spec->head_dim - c);
         Val y = emit_load_lanes(e, ll_at_const(e, d_o, c * 4), spec->head_dim - c);
         sum = ll_fma(e, x, y, sum);
-        ll_store(e, ll_vec(e, 0), ll_at_const(e, d_q, c * 4), 4);
     }
     ll_store(e, ll_reduce_add(e, sum), ll_at(e, scratch_at(b, b->p.delta), ll_mul(e, rows.index, ll_i64(e, 4))), 4);
     loop_end(e, &rows, NULL, NULL);
@@ -176,7 +179,7 @@ static void subtract_delta(Backward *b, Val position, GradRow *row)
 }
 
 /* P in place of the scores and dS in place of dP, for `count` rows.  `whole`: they see no keys of other blocks. */
-static void softmax_grad(Backward *b, Val query, Val count, Val key, bool whole)
+static void softmax_grad_rows(Backward *b, Val query, Val count, Val key, bool whole)
 {
     Emit *e = b->e;
     Loop rows = loop_begin(e, ll_i64(e, 0), count, ll_i64(e, 1), NULL, 0, true);
@@ -195,21 +198,20 @@ static void softmax_grad(Backward *b, Val query, Val count, Val key, bool whole)
     loop_end(e, &rows, NULL, NULL);
 }
 
-/* The same, whether or not the rows see keys of other blocks. */
-static void softmax_grads(Backward *b, Val query, Val count, Val key)
+static void softmax_grad(Backward *b, Val query, Val count, Val key)
 {
     Emit *e = b->e;
-    if (b->spec->max_keys <= ATTENTION_BLOCK) {
-        softmax_grad(b, query, count, key, true);
+    if (!has_several_blocks(b->spec)) {
+        softmax_grad_rows(b, query, count, key, true);
         return;
     }
     Val last = b->spec->causal ? query : ll_sub(e, b->t.length, ll_i64(e, 1));
     Val whole = LLVMBuildICmp(e->builder, LLVMIntSLT, last, ll_i64(e, ATTENTION_BLOCK), "");
     If one = if_begin(e, whole);
-    softmax_grad(b, query, count, key, true);
+    softmax_grad_rows(b, query, count, key, true);
     if_end(e, &one);
     If more = if_begin(e, LLVMBuildNot(e->builder, whole, ""));
-    softmax_grad(b, query, count, key, false);
+    softmax_grad_rows(b, query, count, key, false);
     if_end(e, &more);
 }
 
@@ -230,7 +232,7 @@ static void query_block(Backward *b, Val query, Val key, Val key_count)
         b->relative = (RelativeBlock){e, b->spec, b->p.relative, b->row, b->t.head, query, key, NULL, NULL};
         relative_load(&b->relative, scratch_at(b, b->p.q), scratch_at(b, b->p.kt), 1);
     }
-    softmax_grads(b, query, count, key);
+    softmax_grad(b, query, count, key);
     Block over_queries = {ATTENTION_PITCH, b->row, LANES * 4, b->row, vectors, true, true, openblas};
     emit_block(e, &over_queries, scratch_at(b, b->p.s), scratch_at(b, b->p.d_o), scratch_at(b, b->p.d_v), key_count, count,
                NULL);
@@ -302,7 +304,9 @@ static void key_block(Backward *b, Val key)
 static void segment_grad(Backward *b)
 {
     Emit *e = b->e;
-    prepare(b);
+    emit_block_clear(e, scratch_at(b, b->p.d_q), ll_mul(e, b->t.length, ll_i64(e, b->row)));
+    if (has_several_blocks(b->spec))
+        find_deltas(b);
     Loop keys = loop_begin(e, ll_i64(e, 0), b->t.length, ll_i64(e, ATTENTION_BLOCK), NULL, 0, false);
     key_block(b, keys.index);
     loop_end(e, &keys, NULL, NULL);
