@@ -58,13 +58,10 @@ static bool scale_output(PeftRewrite *r, const PeftSite *site, const char *tenso
     const Param *bias = bias_of(r->graph, weight, part);
     Node *y = with_bias(r, site->node, bias);
     graph_stamp(r->graph, y);
-    int params = r->graph->param_count;
     Node *l = factors(r, tensor, part, false);
     if (!l)
         return false;
     rewrite_replace(r, y, b_mul(r->graph, y, l));
-    if (params == r->graph->param_count)
-        return true;
     rewrite_add_merge(r, (PeftMerge){.tensor = weight->tensor, .factor = tensor, .transposed = !weight->transposed,
                                      .out_start = part.start, .out_stop = part.stop});
     if (bias)
@@ -78,14 +75,12 @@ static bool scale_input(PeftRewrite *r, const PeftSite *site, const char *tensor
     const Param *weight = site->param;
     int64_t in = site->input->type.dim[site->input->type.rank - 1];
     graph_stamp(r->graph, site->node);
-    int params = r->graph->param_count;
     Node *l = factors(r, tensor, whole_axis(in), true);
     if (!l)
         return false;
     const Node *node = site->node;
     rewrite_replace(r, site->node, b_matmul(r->graph, b_mul(r->graph, site->input, l), node->inputs[1], false, node->attrs.tb));
-    if (params < r->graph->param_count)
-        rewrite_add_merge(r, (PeftMerge){.tensor = weight->tensor, .factor = tensor, .transposed = weight->transposed, .out_stop = in});
+    rewrite_add_merge(r, (PeftMerge){.tensor = weight->tensor, .factor = tensor, .transposed = weight->transposed, .out_stop = in});
     return true;
 }
 

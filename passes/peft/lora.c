@@ -108,7 +108,6 @@ static bool rewrite_product(Lora *l, PeftSite *site)
     if (!check_rank(l, site, in, extent))
         return false;
     graph_stamp(l->graph, site->node);
-    bool again = graph_find_param(l->graph, a) != NULL; /* another use of the weight: one adapter, one merge */
     Node *u = down(l, site, a, in);
     if (!u)
         return false;
@@ -121,8 +120,6 @@ static bool rewrite_product(Lora *l, PeftSite *site)
             return false;
         other->done = true;
     }
-    if (again)
-        return true;
     rewrite_add_merge(l->r, (PeftMerge){.tensor = param->tensor,
                                         .a = a,
                                         .b = b,
@@ -154,7 +151,6 @@ static bool rewrite_lookup(Lora *l, PeftSite *site)
     if (!check_rank(l, site, entries, width))
         return false;
     graph_stamp(g, site->node);
-    bool again = graph_find_param(g, a) != NULL;
     Node *table = rewrite_matrix(l->r, a, entries, site->rank, INIT_ZERO, 0);
     Node *node = table ? rewrite_matrix(l->r, b, site->rank, width, INIT_NORMAL, 1) : NULL;
     if (!node)
@@ -165,8 +161,6 @@ static bool rewrite_lookup(Lora *l, PeftSite *site)
     rewrite_replace(l->r, site->node, b_add(g, site->node, b_matmul(g, u, node, false, false)));
     if (site->tied)
         rewrite_keep_head(l->r, site->param);
-    if (again)
-        return true;
     /* The table is [entries, d] = (B A)'. */
     rewrite_add_merge(l->r, (PeftMerge){.tensor = site->param->tensor,
                                         .a = a,

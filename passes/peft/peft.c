@@ -114,7 +114,7 @@ static void put_replacements_first(PeftResult *result, Arena *arena)
     result->merges = sorted;
 }
 
-/* What PEFT's files have before the names of the base's tensors: it wraps a model whose modules it changes once more. */
+/* What PEFT's files have before the names of the base's tensors: the model is wrapped once to learn tokens, twice to change modules. */
 static const char *saved_prefix(const PeftMethod *method)
 {
     if (!method->settings)

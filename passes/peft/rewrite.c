@@ -95,8 +95,19 @@ Node *rewrite_vector(PeftRewrite *r, const char *tensor, int64_t n, Init init)
     return rewrite_part(r, (PeftPart){.tensor = tensor, .rank = 1, .slices = {whole_axis(n)}, .init = init});
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && !strcmp(a, b));
+}
+
 void rewrite_add_merge(PeftRewrite *r, PeftMerge merge)
 {
+    for (int i = 0; i < r->result->merge_count; i++) {
+        const PeftMerge *m = &r->result->merges[i];
+        if (same_text(m->tensor, merge.tensor) && m->param == merge.param && same_text(m->a, merge.a) && same_text(m->b, merge.b) &&
+            same_text(m->factor, merge.factor) && m->out_start == merge.out_start)
+            return;
+    }
     ARENA_PUSH(r->graph->arena, r->result->merges, r->result->merge_count, r->merge_capacity, merge);
 }
 

@@ -43,6 +43,7 @@ void rewrite_train_further(PeftRewrite *r, const char *prefix);
 void rewrite_keep_head(PeftRewrite *r, const Param *table);
 /* One row of logits for a sequence, not for each token. */
 bool graph_classifies(const Graph *graph);
+/* Once for a weight that is used more than once. */
 void rewrite_add_merge(PeftRewrite *r, PeftMerge merge);
 /* All uses of `node` but those by what is made from now on. */
 void rewrite_replace(PeftRewrite *r, Node *node, Node *by);

@@ -48,7 +48,6 @@ static bool adapt(Vera *v, PeftSite *first)
     int64_t in = in_of(first), rank = v->r->spec->rank;
     const char *d_tensor = peft_name(g, weight->module, ".vera_lambda_d"), *b_tensor = peft_name(g, weight->module, ".vera_lambda_b");
     graph_stamp(g, first->node);
-    bool again = graph_find_param(g, d_tensor) != NULL; /* another use of the weight: one adapter, one merge */
     Node *a = shared(v, a_name, whole_axis(rank), (FileSlice){v->in, 0, in});
     Node *d = a ? lambda(v, d_tensor, whole_axis(rank), v->r->spec->d_initial) : NULL;
     if (!d)
@@ -65,8 +64,6 @@ static bool adapt(Vera *v, PeftSite *first)
         rewrite_replace(v->r, site->node, b_add(g, site->node, b_mul(g, b_matmul(g, u, b, false, false), l)));
         site->done = true;
     }
-    if (again)
-        return true;
     FileSlice all = param_out(weight);
     rewrite_add_merge(v->r, (PeftMerge){.tensor = weight->tensor, .a = a_name, .b = b_name, .scale = 1, .row_factor = b_tensor,
                                         .rank_factor = d_tensor, .transposed = !weight->transposed, .out_stop = all.extent});
